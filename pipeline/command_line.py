@@ -1,0 +1,69 @@
+"""What every entry point's command line has in common."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from pipeline.errors import DataError, SettingsError
+from pipeline.settings import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that takes no abbreviations and names the flag nearest to an unknown one.
+
+    Leaves with exit code 2 when the command line is at fault, after one line on stderr.
+    """
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(
+            prog=f"python -m {prog}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """The flags of `argv` (None: of this process)."""
+        flags, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            known = [option for option in self._option_string_actions if option[:2] == "--"]
+            self.error(f"unknown flag {flag}; {nearest(flag, known)}")
+        return flags
+
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage text that would push it off the screen."""
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`a,b,c` as a tuple; an argparse type."""
+    items = tuple(item.strip() for item in text.split(",") if item.strip())
+    if not items:
+        raise argparse.ArgumentTypeError(f"must be names parted by commas, got {text!r}")
+    return items
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """`256,384` as a tuple of ints ≥ 0; an argparse type."""
+    items = names(text)
+    if not all(item.isdigit() for item in items):
+        raise argparse.ArgumentTypeError(f"must be whole numbers parted by commas, got {text!r}")
+    return tuple(int(item) for item in items)
+
+
+def run(name: str, job: Callable[[], int]) -> int:
+    """The exit code of `job`; an error that is the user's to mend is one line on stderr."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        return job()
+    except SettingsError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
+    except DataError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,230 @@
+"""From a CSV to examples: rows in order of id, labels encoded, every column typed.
+
+`read_table` is the only reader of a user's table. Whatever is wrong with it is one `TableError`
+that names the file, the column, the line and the mend, before any image is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from pipeline.dataset.labels import TableError, encode_labels
+from pipeline.dataset.spec import DatasetSpec, template_columns
+from pipeline.records.features import Dtype, Feature, Role, stored_name
+from pipeline.records.label import LabelInfo
+from pipeline.settings import nearest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A user's table, understood. All arrays and columns are in order of id."""
+
+    ids: np.ndarray  # object [N], text
+    groups: np.ndarray  # object [N], text; the id itself where there is no group column
+    paths: np.ndarray  # object [N], text, relative to the images' root
+    target: np.ndarray  # int64 [N], or float32 [N, C] for multilabel; -1 unknown
+    label: LabelInfo
+    columns: pd.DataFrame  # one column a feature of `features`, under the feature's name
+    features: tuple[Feature, ...]  # roles id, group, category, number, extra
+    given: np.ndarray | None  # object [N], text of `folds.column`
+    dropped: int  # rows left out by `folds.drop`, or by -1 in `folds.column`
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_table(spec: DatasetSpec) -> Table:
+    """Reads and checks the table of a spec.
+
+    Raises:
+      TableError: a column is missing, an id repeats, a label or number can't be read, a path
+        leaves the images' root, or nothing is left.
+    """
+    where = spec.table.csv
+    frame = _read_text_csv(where)
+    _check_columns(frame, spec, where)
+    frame, dropped = _drop(frame, spec, where)
+    _check_ids(frame[spec.table.id], where)
+    frame = frame.sort_values(spec.table.id, kind="stable")
+    paths = _image_paths(frame, spec, where)
+    ids = frame[spec.table.id].to_numpy(object)
+    frame = frame.mask(frame.isin(spec.table.missing), "")
+    target, label = encode_labels(frame, spec.label, where)
+    columns, features = _typed_columns(frame, spec, where)
+    groups = ids
+    if spec.table.group is not None:
+        groups = frame[spec.table.group].to_numpy(object)
+        _check_groups(frame[spec.table.group], where)
+    given = frame[spec.folds.column].to_numpy(object) if spec.folds.column else None
+    return Table(
+        ids=ids, groups=groups, paths=paths, target=target, label=label, columns=columns,
+        features=features, given=given, dropped=dropped,
+    )  # fmt: skip
+
+
+def _read_text_csv(path: str) -> pd.DataFrame:
+    """Every cell as its own text; a byte-order mark is taken off."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise TableError(f"{path}: no such file") from error
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
+        raise TableError(f"{path}: not a CSV in UTF-8: {error}") from error
+    if frame.empty:
+        raise TableError(f"{path}: the table must have rows, got none")
+    return frame
+
+
+def _check_columns(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> None:
+    label = spec.label.column
+    named: dict[str, Iterable[str]] = {
+        "table.id": [spec.table.id],
+        "table.group": [spec.table.group] if spec.table.group else [],
+        "table.keep": () if spec.table.keep == "all" else spec.table.keep,
+        "images.path": template_columns(spec.image_path),
+        "label.column": [label] if isinstance(label, str) else label or (),
+        "metadata.categorical": spec.metadata.categorical,
+        "metadata.numeric": spec.metadata.numeric,
+        "folds.column": [spec.folds.column] if spec.folds.column else [],
+    }
+    for setting, columns in named.items():
+        for column in columns:
+            if column not in frame.columns:
+                raise TableError(
+                    f"{where}: no column {column!r} (named by {setting}); "
+                    f"{nearest(column, frame.columns)}"
+                )
+
+
+def _drop(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> tuple[pd.DataFrame, int]:
+    """Leaves out what `folds.column` marks with -1, and the ids that `folds.drop` lists."""
+    kept = frame
+    if spec.folds.column is not None:
+        kept = kept[kept[spec.folds.column] != "-1"]
+    if spec.folds.drop is not None:
+        kept = kept[~kept[spec.table.id].isin(_listed_ids(spec.folds.drop, spec.table.id))]
+    if kept.empty:
+        raise TableError(f"{where}: rows must be left after folds.drop and folds.column, got none")
+    return kept, len(frame) - len(kept)
+
+
+def _listed_ids(drop: str, id_column: str) -> pd.Series:
+    """The ids in FILE or FILE:COLUMN; without a column, in the one named like the table's."""
+    path, column = drop, id_column
+    if not Path(path).exists() and ":" in path:
+        path, _, column = path.rpartition(":")
+    listed = _read_text_csv(path)
+    if column not in listed.columns:
+        raise TableError(f"{path}: no column {column!r}; {nearest(column, listed.columns)}")
+    return listed[column]
+
+
+def _check_ids(ids: pd.Series, where: str) -> None:
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        raise TableError(
+            f"{where}: column {ids.name!r} must not repeat, got {repeated.iloc[0]!r} again "
+            f"in line {int(repeated.index[0]) + 2} ({len(repeated)} such rows)"
+        )
+    _refuse_empty(ids, "every example needs an id", where)
+
+
+def _check_groups(groups: pd.Series, where: str) -> None:
+    """A missing group would put strangers into one; better to be asked than to guess."""
+    _refuse_empty(groups, "fill it in, or leave the group column out", where)
+
+
+def _refuse_empty(column: pd.Series, mend: str, where: str) -> None:
+    empty = column[column == ""]
+    if len(empty):
+        raise TableError(
+            f"{where}: column {column.name!r} must not be empty, got {len(empty)} such rows, "
+            f"the first in line {int(empty.index[0]) + 2}; {mend}"
+        )
+
+
+def _image_paths(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> np.ndarray:
+    """object [N]: the template filled in, every path inside the images' root."""
+    filled = pd.Series("", index=frame.index, dtype=object)
+    for text, column in _split_template(spec.image_path):
+        filled = filled + text + (frame[column].astype(object) if column else "")
+    paths = filled.to_numpy(object)
+    for place, path in enumerate(paths):
+        if "\\" in path or "\0" in path or _leaves_root(path):
+            raise TableError(
+                f"{where}: images.path must stay inside the images' root, got {path!r} "
+                f"in line {int(frame.index[place]) + 2}"
+            )
+    return paths
+
+
+def _leaves_root(path: str) -> bool:
+    return path.startswith("/") or "//" in path or ".." in PurePosixPath(path).parts
+
+
+def _split_template(template: str) -> Sequence[tuple[str, str | None]]:
+    """`a{b}c` as [("a", "b"), ("c", None)]."""
+    pieces: list[tuple[str, str | None]] = []
+    rest = template
+    for column in template_columns(template):
+        text, _, rest = rest.partition(f"{{{column}}}")
+        pieces.append((text, column))
+    return [*pieces, (rest, None)]
+
+
+def _typed_columns(
+    frame: pd.DataFrame, spec: DatasetSpec, where: str
+) -> tuple[pd.DataFrame, tuple[Feature, ...]]:
+    """The feature columns: each column has one role, the first of id, group, category, number."""
+    label = spec.label.column
+    roles: dict[str, Role] = {spec.table.id: "id"}
+    if spec.table.group:
+        roles.setdefault(spec.table.group, "group")
+    for column in spec.metadata.categorical:
+        roles.setdefault(column, "category")
+    for column in spec.metadata.numeric:
+        roles.setdefault(column, "number")
+    for column in frame.columns if spec.table.keep == "all" else spec.table.keep:
+        if column not in ([label] if isinstance(label, str) else label or ()):
+            roles.setdefault(column, "extra")
+    columns: dict[str, pd.Series] = {}
+    features = []
+    for column, role in roles.items():
+        typed = _typed(frame[column], role, where)
+        feature = Feature(name=stored_name(column), dtype=_dtype_of(typed), role=role)
+        if feature.name in columns:
+            raise TableError(f"{where}: columns {column!r} and {feature.name!r} clash; rename one")
+        columns[feature.name] = typed
+        features.append(feature)
+    return pd.DataFrame(columns), tuple(sorted(features, key=lambda f: f.name))
+
+
+def _typed(column: pd.Series, role: Role, where: str) -> pd.Series:
+    """Text, float32 or int64: numbers by role, extras by what all their values are."""
+    if role in ("id", "group", "category"):
+        return column.astype(object)
+    numbers = pd.to_numeric(column.where(column != ""), errors="coerce")
+    wrong = column[numbers.isna() & (column != "")]
+    if role == "number":
+        if len(wrong):
+            raise TableError(
+                f"{where}: column {column.name!r} must be a number or missing, "
+                f"got {wrong.iloc[0]!r} in line {int(wrong.index[0]) + 2} ({len(wrong)} such rows)"
+            )
+        return numbers.astype(np.float32)
+    if len(wrong) or numbers.isna().all():
+        return column.astype(object)
+    if column.str.fullmatch(r"-?(0|[1-9]\d{0,17})").all():
+        return column.astype(np.int64)
+    exact = numbers.astype(np.float32).astype(np.float64).eq(numbers) | numbers.isna()
+    return numbers.astype(np.float32) if exact.all() else column.astype(object)
+
+
+def _dtype_of(column: pd.Series) -> Dtype:
+    by_name: dict[str, Dtype] = {"int64": "int64", "float32": "float32"}
+    return by_name.get(str(column.dtype), "string")

@@ -1,0 +1,112 @@
+"""From finished shards to a complete record set: failed rows, row table, TFDS files, manifest.
+
+Called by `beam_jobs.make_records` once every shard of a size is done. The manifest is written last:
+while it is missing, whoever opens the folder is told that the set is not complete.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib.metadata
+import io
+import platform
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+import pandas as pd
+
+from pipeline import storage
+from pipeline.dataset.plan import Plan, count_part, plan_column
+from pipeline.images.render import RenderSpec
+from pipeline.records.features import with_role
+from pipeline.records.manifest import Manifest, ShardInfo, write_manifest, write_rows
+from pipeline.records.tfds import write_tfds_metadata
+from pipeline.records.write import ShardDone, codec_versions, read_done, size_folder
+
+
+def commit_size(
+    output: str, size: int, plan: Plan, rows: pd.DataFrame, spec: RenderSpec
+) -> Manifest:
+    """Completes the record set of one size; `rows` are the plan's."""
+    dones = [read_done(output, size, shard.file) for shard in plan.shards]
+    failed = {failure.row for done in dones for failure in done.failures}
+    written = rows[~rows["row"].isin(failed)].sort_values("row")
+    mean, std = pixel_statistics(dones)
+    reasons = collections.Counter(f.reason for done in dones for f in done.failures)
+    manifest = Manifest(
+        name=plan.name,
+        size=size,
+        features=plan.features,
+        label=plan.label,
+        parts=tuple(count_part(written, part.part, plan.label) for part in plan.parts),
+        shards=tuple(
+            ShardInfo(
+                file=done.file, part=shard.part, examples=done.examples,
+                bytes=done.bytes, sha256=done.sha256,
+            )
+            for shard, done in zip(plan.shards, dones, strict=True)
+        ),
+        plan_digest=plan.digest,
+        render_digest=dones[0].render_digest,
+        spec=_without_folders(plan),
+        failures=dict(sorted(reasons.items())),
+        failures_over_limit=False,
+        pixel_mean=mean,
+        pixel_std=std,
+        versions=_versions(),
+        render=dataclasses.asdict(spec),
+    )  # fmt: skip
+    folder = size_folder(output, size)
+    looked_up = [*with_role(plan.features, "category"), *with_role(plan.features, "number")]
+    columns = ["row", "id", "group", "part", "fold", "target"]
+    write_rows(folder, written[columns + [plan_column(feature.name) for feature in looked_up]])
+    write_tfds_metadata(folder, manifest)
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_failed(output: str, size: int, plan: Plan, rows: pd.DataFrame) -> int:
+    """Writes `OUT/failed.csv` (id, path, reason, what was found); the number of rows in it."""
+    dones = [read_done(output, size, shard.file) for shard in plan.shards]
+    failures = {failure.row: failure for done in dones for failure in done.failures}
+    failed = rows.loc[rows["row"].isin(list(failures)), ["row", "id", "path"]].sort_values("row")
+    failed["reason"] = [failures[row].reason for row in failed["row"]]
+    failed["found"] = [failures[row].text for row in failed["row"]]
+    buffer = io.StringIO()
+    failed.drop(columns="row").to_csv(buffer, index=False, lineterminator="\n")
+    storage.write_text(storage.join(output, "failed.csv"), buffer.getvalue())
+    return len(failed)
+
+
+def pixel_statistics(
+    dones: Sequence[ShardDone],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel, in [0, 1], over every pixel of a size.
+
+    From counts of values, which are whole numbers: equal however the shards were written.
+    """
+    counts = np.sum([np.array(done.pixel_counts, np.int64) for done in dones], axis=0)
+    values = np.arange(256) / 255
+    pixels = counts.sum(axis=1)
+    if not pixels.all():
+        return (0.0,) * 3, (0.0,) * 3
+    mean = counts @ values / pixels
+    variance = counts @ values**2 / pixels - mean**2
+    return tuple(map(float, mean)), tuple(map(float, np.sqrt(np.maximum(variance, 0))))
+
+
+def _without_folders(plan: Plan) -> dict[str, object]:
+    """The spec with the CSV's name but not its folder, which says nothing anywhere else."""
+    table = {**plan.spec["table"], "csv": PurePath(plan.spec["table"]["csv"]).name}
+    return {**plan.spec, "table": table}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "foldstream": importlib.metadata.version("foldstream"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **codec_versions(),
+    }

@@ -1,0 +1,171 @@
+"""The manifest: what a record set is, written last, so that one without it is not complete.
+
+`beam_jobs.make_records` writes it; the trainer and `verify_records` learn from it which shards
+there are, how many examples each holds and what is in an example, and never list a folder.
+Beside it lies `rows.parquet`: one line an example without its pixels (see `read_rows`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipeline import storage
+from pipeline.errors import DataError
+from pipeline.records.features import Feature, features_from_json, features_to_json
+from pipeline.records.label import LabelInfo as LabelInfo
+from pipeline.records.label import LabelKind as LabelKind
+from pipeline.records.label import label_from_json
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+ROWS_NAME = "rows.parquet"
+
+
+class ManifestError(DataError):
+    """A record set is missing, incomplete, of a newer schema or not what was asked for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardInfo:
+    """One TFRecord file, named relative to the manifest's folder."""
+
+    file: str
+    part: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartInfo:
+    """What one part holds, counted over the examples that were written."""
+
+    part: str
+    fold: int  # -1 outside folds
+    examples: int
+    groups: int
+    classes: dict[str, int]  # class name -> examples; a multilabel example counts in several
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """See DESIGN of the format in `docs/records.md`; every field is JSON as it stands."""
+
+    name: str
+    size: int | None  # px; None for records without images
+    features: tuple[Feature, ...]
+    label: LabelInfo
+    parts: tuple[PartInfo, ...]
+    shards: tuple[ShardInfo, ...]
+    plan_digest: str
+    render_digest: str
+    spec: dict[str, Any]
+    failures: dict[str, int]  # reason -> rows
+    failures_over_limit: bool
+    pixel_mean: tuple[float, ...]  # by channel, in [0, 1]
+    pixel_std: tuple[float, ...]
+    versions: dict[str, str]
+    render: dict[str, Any] = dataclasses.field(default_factory=dict)  # fit, quality, …
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The parts, folds first and in order."""
+        return tuple(part.part for part in self.parts)
+
+    @property
+    def record_folds(self) -> tuple[int, ...]:
+        """The numbers of the folds the records were cut into; empty when parts were given."""
+        return tuple(sorted(part.fold for part in self.parts if part.fold >= 0))
+
+    def part(self, name: str) -> PartInfo:
+        """One part by name, or an error that lists them."""
+        for part in self.parts:
+            if part.part == name:
+                return part
+        raise ManifestError(f"part must be one of {', '.join(self.part_names)}, got {name!r}")
+
+    def shards_of(self, parts: Collection[str]) -> tuple[ShardInfo, ...]:
+        """The shards of some parts in the manifest's order."""
+        for name in parts:
+            self.part(name)
+        return tuple(shard for shard in self.shards if shard.part in parts)
+
+    def examples_in(self, parts: Collection[str]) -> int:
+        """How many examples some parts hold together."""
+        return sum(shard.examples for shard in self.shards_of(parts))
+
+    def to_json(self) -> str:
+        """One deterministic text for one manifest."""
+        tables = dataclasses.asdict(self)
+        tables["features"] = features_to_json(self.features)
+        return json.dumps({"schema_version": SCHEMA_VERSION, **tables}, indent=1) + "\n"
+
+
+def read_manifest(folder: str) -> Manifest:
+    """The manifest of the record set in `folder` (`OUT/SIZE`).
+
+    Raises:
+      ManifestError: there is none (the set is not complete), it is damaged, or of a newer schema.
+    """
+    path = storage.join(folder, MANIFEST_NAME)
+    try:
+        tables = json.loads(storage.read_bytes(path))
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{path}: no such file: the records are missing or not complete; "
+            "run make_records with the same flags to finish them"
+        ) from error
+    except ValueError as error:
+        raise ManifestError(f"{path}: not valid JSON: {error}") from error
+    version = tables.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise ManifestError(
+            f"{path}: schema_version must be {SCHEMA_VERSION}, got {version!r}; "
+            "read it with the version of foldstream that wrote it, or a newer one"
+        )
+    try:
+        return _from_tables(tables, path)
+    except (TypeError, KeyError) as error:
+        raise ManifestError(f"{path}: not a manifest: {error}") from error
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Commits a record set: after this it is complete."""
+    storage.write_text(storage.join(folder, MANIFEST_NAME), manifest.to_json())
+
+
+def read_rows(folder: str) -> pd.DataFrame:
+    """One line an example, in order of row: what the host looks up, for a TPU takes no strings.
+
+    Columns: `row` int64, `id`, `group`, `part` text, `fold` int64, `target` int64 (a list of
+    float32 for multilabel), then each feature of role `category` (text, "" for missing) and
+    `number` (float32, NaN for missing) under its feature name.
+    """
+    return pd.read_parquet(io.BytesIO(storage.read_bytes(storage.join(folder, ROWS_NAME))))
+
+
+def write_rows(folder: str, rows: pd.DataFrame) -> None:
+    """Writes the table that `read_rows` reads."""
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False)
+    storage.write_bytes(storage.join(folder, ROWS_NAME), buffer.getvalue())
+
+
+def _from_tables(tables: Mapping[str, Any], path: str) -> Manifest:
+    return Manifest(
+        **{
+            **tables,
+            "features": features_from_json(tables["features"], path),
+            "label": label_from_json(tables["label"]),
+            "parts": tuple(PartInfo(**part) for part in tables["parts"]),
+            "shards": tuple(ShardInfo(**shard) for shard in tables["shards"]),
+            "pixel_mean": tuple(tables["pixel_mean"]),
+            "pixel_std": tuple(tables["pixel_std"]),
+        }
+    )

@@ -1,0 +1,63 @@
+"""Serialized examples → dense tensors, by the manifest's feature list, inside tf.data.
+
+The reading half of `pipeline.records.example`; `pipeline.stream.source` calls it for each example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from pipeline.records.features import Dtype, Feature
+
+_TF_DTYPES: dict[Dtype, tf.DType] = {
+    "int64": tf.int64,
+    "float32": tf.float32,
+    "string": tf.string,
+    "bytes": tf.string,
+}
+
+
+def parse_spec(
+    features: Iterable[Feature],
+) -> dict[str, tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature]:
+    """What `tf.io.parse_example` needs to read these features; others in a record are passed over.
+
+    Fixed shapes have no default, so that an absent key is an error and never a silent zero. A free
+    first length may be 0, which tf.io can only read as one that may be missing.
+    """
+    spec = {}
+    for feature in features:
+        dtype = _TF_DTYPES[feature.dtype]
+        if feature.is_free:
+            spec[feature.name] = tf.io.FixedLenSequenceFeature(
+                feature.shape[1:], dtype, allow_missing=True
+            )
+        else:
+            spec[feature.name] = tf.io.FixedLenFeature(feature.shape, dtype)
+    return spec
+
+
+def parse_example(serialized: tf.Tensor, features: Iterable[Feature]) -> dict[str, tf.Tensor]:
+    """string [] → a tensor of each feature's dtype and shape, by name; images stay JPEG bytes."""
+    return tf.io.parse_single_example(serialized, parse_spec(features))
+
+
+def decode_image(data: tf.Tensor, size_px: int | None = None) -> tf.Tensor:
+    """string [], JPEG bytes, grey or colour → uint8 [H, W, 3]; both are `size_px` where given.
+
+    The accurate integer DCT: what the fast one gives depends on the build of libjpeg.
+    """
+    image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+    return image if size_px is None else tf.ensure_shape(image, [size_px, size_px, 3])
+
+
+def shrink_image(image: tf.Tensor, size_px: int) -> tf.Tensor:
+    """uint8 [H, W, 3] → uint8 [size_px, size_px, 3], each pixel the mean of the area it covers.
+
+    Of tf.image's methods the mean over areas alone neither aliases nor rings. Rounded to uint8, so
+    that what is held in memory and what is streamed are the same image.
+    """
+    mean = tf.image.resize(image, [size_px, size_px], method=tf.image.ResizeMethod.AREA)
+    return tf.cast(tf.round(mean), tf.uint8)

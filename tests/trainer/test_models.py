@@ -1,0 +1,83 @@
+"""`trainer.models`: shapes, input scaling, fusion, and BatchNorm's momentum."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.models import backbones
+from trainer.models.build import build_model
+from trainer.models.config import ModelConfig
+
+IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+METADATA = np.eye(4, 5, dtype=np.float32)
+
+
+def build(outputs=3, **settings):
+    config = ModelConfig(**{"backbone": "small-cnn", **settings})
+    return build_model(config, image_size_px=32, metadata_width=5, outputs=outputs)
+
+
+@pytest.fixture(scope="module")
+def efficientnet():
+    return build(backbone="efficientnet-b0")
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_model_maps_inputs_to_float32_logits_by_head(outputs):
+    logits = build(outputs)({"image": IMAGES})
+    assert list(logits) == ["target"]
+    assert logits["target"].shape == (4, outputs)
+    assert logits["target"].dtype == tf.float32
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 4)])
+def test_fused_logits_depend_on_metadata_and_on_the_image(hidden):
+    model = build(fusion="concat", metadata_hidden=hidden)
+    logits = model({"image": IMAGES, "metadata": METADATA})["target"].numpy()
+    other_image = model({"image": 1 - IMAGES, "metadata": METADATA})["target"].numpy()
+    other_metadata = model({"image": IMAGES, "metadata": 1 - METADATA})["target"].numpy()
+    assert np.abs(logits - other_image).max() > 1e-6
+    assert np.abs(logits - other_metadata).max() > 1e-6
+
+
+def test_efficientnet_sees_images_normalised_as_its_published_weights_expect(efficientnet):
+    [layer] = [
+        layer for layer in efficientnet.layers if isinstance(layer, tf.keras.layers.Normalization)
+    ]
+    seen = tf.keras.Model(efficientnet.input, layer.output)({"image": IMAGES}).numpy()
+    expected = (IMAGES - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(seen, expected, atol=1e-4)
+
+
+def test_efficientnet_gives_logits_and_its_batch_norm_the_momentum_asked(efficientnet):
+    assert efficientnet({"image": IMAGES})["target"].shape == (4, 3)
+    momenta = {
+        layer.momentum
+        for layer in efficientnet.layers
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+    }
+    assert momenta == {ModelConfig().batch_norm_momentum} == {0.9}
+
+
+def test_weights_that_cannot_be_had_are_told_with_the_fix(monkeypatch):
+    def fail(**kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(tf.keras.applications, "EfficientNetB0", fail)
+    with pytest.raises(backbones.WeightsError, match="run once with a network"):
+        build(backbone="efficientnet-b0", weights="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backbone": "smal-cnn"}, "did you mean 'small-cnn'"),
+        ({"weights": "imagenet"}, "weights must be none for small-cnn"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"batch_norm_momentum": 1.0}, r"batch_norm_momentum must be in \(0, 1\)"),
+        ({"metadata_hidden": (0,)}, "metadata_hidden must be widths above 0"),
+    ],
+)
+def test_a_model_out_of_range_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**{"backbone": "small-cnn", **settings})

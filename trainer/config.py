@@ -1,0 +1,131 @@
+"""The training recipe: what a TOML file under `configs/` and `--set` may say.
+
+`trainer.task` loads it, lays it over the records' manifest, and writes the outcome as
+`RUN/config.toml`. Importing this module and checking a recipe starts no TensorFlow: a misspelt key
+is told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.errors import SettingsError
+from pipeline.records.manifest import Manifest
+from pipeline.settings import from_tables, load_toml, merge, parse_override
+from trainer.losses import LossConfig, check_loss, default_loss
+from trainer.models.config import ModelConfig
+from trainer.optimizers import OptimizerConfig
+from trainer.schedules import ScheduleConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """`[data]`: which examples, and how they are read."""
+
+    image_size_px: int | None = None  # None: the records' size
+    folds: int | None = None  # merge the records' folds into so many; None: keep them
+    train: tuple[str, ...] = ()  # for given parts, such as ["train"]
+    validation: tuple[str, ...] = ()
+    cache: bool | None = None  # decoded images in memory; None: where they fit
+    shuffle_buffer: int = 2048  # examples
+
+    def __post_init__(self) -> None:
+        if self.image_size_px is not None and self.image_size_px < 8:
+            raise ValueError(f"image_size_px must be 8 or more, got {self.image_size_px}")
+        if self.folds is not None and self.folds < 2:
+            raise ValueError(f"folds must be 2 or more, got {self.folds}")
+        if bool(self.train) != bool(self.validation):
+            raise ValueError("train and validation must be given together, got only one of them")
+        if self.train and self.folds is not None:
+            raise ValueError("folds must not be given beside train and validation parts")
+        if shared := sorted({*self.train} & {*self.validation}):
+            raise ValueError(f"train and validation must share no part, got {shared[0]!r} in both")
+        if self.shuffle_buffer < 1:
+            raise ValueError(f"shuffle_buffer must be 1 or more, got {self.shuffle_buffer}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """`[train]`: how long, how much at a time, and from which seed."""
+
+    epochs: int = 10
+    batch_size: int = 32  # over all replicas
+    seed: int = 0
+    steps_per_call: int = 32  # steps in one call of the compiled loop
+    evaluate_every: int | None = None  # epochs; None: at the end only
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "steps_per_call", "evaluate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The whole recipe; every table may be left out."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    augment: tuple[Any, ...] = ()  # tables for `pipeline.stream.augment.build_ops`, in order
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    loss: tuple[LossConfig, ...] = ()  # none: the cross-entropy of the label's kind
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for table in self.augment:
+            if not isinstance(table, dict) or "op" not in table:
+                raise ValueError(
+                    f'augment must be tables such as {{op = "transpose"}}, got {table!r}'
+                )
+
+
+def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
+    """The recipe of a TOML file (or the defaults) with `--set` overrides laid on top.
+
+    Raises:
+      SettingsError: naming the file or flag, the key, the rule and the value.
+    """
+    tables = load_toml(path) if path else {}
+    config = from_tables(Config, tables, path or "defaults")
+    for text in overrides:
+        tables = merge(tables, parse_override(text))
+        config = from_tables(Config, tables, f"--set {text}")
+    return config
+
+
+def resolve(config: Config, manifest: Manifest) -> Config:
+    """The recipe as it runs on these records: sizes, folds and losses filled in, and all agreeing.
+
+    Raises:
+      SettingsError: the recipe asks for what the records do not hold.
+    """
+    where = f"config on records {manifest.name!r}"
+    label, data, model = manifest.label, config.data, config.model
+    if label.kind == "none":
+        raise SettingsError(f"{where}: the records must have a label to train on, got none")
+    losses = config.loss or (default_loss(label),)
+    for loss in losses:
+        check_loss(loss, label, where)
+    if model.fusion and not any(f.role in ("category", "number") for f in manifest.features):
+        raise SettingsError(
+            f"{where}: model.fusion must be none, for the records hold no metadata; "
+            "name columns under [metadata] in the dataset spec and make them again"
+        )
+    if manifest.size is None:
+        raise SettingsError(f"{where}: the records must hold images, got none")
+    size_px = data.image_size_px or manifest.size
+    if size_px > manifest.size:
+        raise SettingsError(
+            f"{where}: data.image_size_px must be {manifest.size} or less, got {size_px}; "
+            f"make records of --sizes {size_px}"
+        )
+    folds = data.folds or (None if data.train else len(manifest.record_folds) or None)
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(data, image_size_px=size_px, folds=folds),
+        loss=losses,
+    )

@@ -1,0 +1,91 @@
+"""Which parts train and which validate: one `FoldParts` a fold of the run.
+
+Records cut into many folds serve runs of fewer: record fold r belongs to the run's fold `r mod
+count`, the same in every run of that count. Parts outside folds (`holdout`, `test`, `unlabelled`)
+never train.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+from pipeline.errors import SettingsError
+from pipeline.records.manifest import Manifest
+from trainer.config import DataConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldParts:
+    """One fold of a run: `RUN/fold{number}`, and `fold` in its predictions (-1 for given parts)."""
+
+    number: int
+    fold: int
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def fold_parts(manifest: Manifest, data: DataConfig) -> tuple[FoldParts, ...]:
+    """Every fold of a run of these records, in order.
+
+    Raises:
+      SettingsError: there are no folds and no parts named, or more folds asked than there are.
+    """
+    where = f"records {manifest.name!r}"
+    if data.train:
+        for part in (*data.train, *data.validation):
+            if part not in manifest.part_names:
+                known = ", ".join(manifest.part_names)
+                raise SettingsError(f"{where}: part must be one of {known}, got {part!r}")
+        return (FoldParts(number=0, fold=-1, train=data.train, validation=data.validation),)
+    record_folds = manifest.record_folds
+    count = data.folds or len(record_folds)
+    if len(record_folds) < 2:
+        raise SettingsError(
+            f"{where}: there must be 2 folds or more, got {len(record_folds)}; "
+            'name given parts: [data] train = ["train"], validation = ["val"]'
+        )
+    if count > len(record_folds):
+        raise SettingsError(
+            f"{where}: data.folds must be {len(record_folds)} or less (the records' folds), "
+            f"got {count}"
+        )
+    merged = {part.part: part.fold % count for part in manifest.parts if part.fold >= 0}
+    return tuple(
+        FoldParts(
+            number=number,
+            fold=number,
+            train=tuple(part for part, fold in merged.items() if fold != number),
+            validation=tuple(part for part, fold in merged.items() if fold == number),
+        )
+        for number in range(count)
+    )
+
+
+def choose_folds(folds: tuple[FoldParts, ...], text: str) -> tuple[FoldParts, ...]:
+    """The folds that `--folds` names: `all`, or numbers such as `0,1`."""
+    if text == "all":
+        return folds
+    by_number = {str(fold.number): fold for fold in folds}
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in by_number:
+            known = ", ".join(by_number)
+            raise SettingsError(f"--folds must be all, or among {known}, got {name!r}")
+    return tuple(by_number[name] for name in sorted(set(names), key=int))
+
+
+def check_examples(manifest: Manifest, folds: Collection[FoldParts], batch_size: int) -> None:
+    """Raises SettingsError for a fold that cannot fill a training batch or validates on nothing."""
+    for fold in folds:
+        examples = manifest.examples_in(fold.train)
+        if batch_size > examples:
+            raise SettingsError(
+                f"fold {fold.number}: train.batch_size must be {examples} or less "
+                f"(the training examples), got {batch_size}"
+            )
+        if not manifest.examples_in(fold.validation):
+            raise SettingsError(
+                f"fold {fold.number}: validation parts must hold an example, got none in "
+                f"{', '.join(fold.validation)}"
+            )

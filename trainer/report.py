@@ -1,0 +1,86 @@
+"""Tables for people: what a run or an ensemble scored, fold by fold. Text only, no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.predictions import Predictions, positive_places
+from trainer.metrics import as_text, evaluate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figures:
+    """AUC of each fold and of all rows pooled, and over how many rows."""
+
+    by_fold: dict[int, float]
+    pooled: float
+    pooled_precision: float
+    rows: int  # with a known target
+    positives: int
+
+    @property
+    def mean(self) -> float:
+        """Over the folds that have an AUC; NaN when none has."""
+        known = self._known
+        return float(np.mean(known)) if known else float("nan")
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over folds; NaN for fewer than two."""
+        known = self._known
+        return float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
+
+    @property
+    def _known(self) -> list[float]:
+        return [auc for auc in self.by_fold.values() if not np.isnan(auc)]
+
+
+def fold_figures(predictions: Predictions) -> Figures:
+    """The figures of a table of predictions; its folds are those in the table."""
+    frame, label = predictions.frame, predictions.label
+    by_fold = {
+        fold: evaluate(dataclasses.replace(predictions, frame=frame[frame["fold"] == fold]))["auc"]
+        for fold in sorted(frame["fold"].unique().tolist())
+    }
+    pooled = evaluate(predictions)
+    targets = predictions.targets
+    if label.kind == "multilabel":
+        is_known, is_positive = (targets >= 0).any(axis=1), (targets > 0).any(axis=1)
+    else:
+        places = [1] if label.kind == "binary" else positive_places(label)
+        is_known, is_positive = targets >= 0, np.isin(targets, places)
+    return Figures(
+        by_fold=by_fold,
+        pooled=pooled["auc"],
+        pooled_precision=pooled["average_precision"],
+        rows=int(is_known.sum()),
+        positives=int(is_positive.sum()),
+    )
+
+
+def score_table(lines: Mapping[str, Figures]) -> str:
+    """A line a member: pooled AUC and average precision, mean and deviation over folds, rows."""
+    width = max(len(name) for name in ("", *lines)) + 2
+    head = f"{'':{width}}{'AUC pooled':>12}{'fold mean':>12}{'± std':>9}{'AP pooled':>12}"
+    text = [head + f"{'rows':>9}{'positive':>10}"]
+    for name, figures in lines.items():
+        text.append(
+            f"{name:{width}}{as_text(figures.pooled):>12}{as_text(figures.mean):>12}"
+            f"{as_text(figures.std):>9}{as_text(figures.pooled_precision):>12}"
+            f"{figures.rows:>9}{figures.positives:>10}"
+        )
+    return "\n".join(text)
+
+
+def fold_table(figures: Figures) -> str:
+    """A line a fold of one run, then mean ± deviation and the pooled figure."""
+    text = [f"fold {fold:>3}   AUC {as_text(auc)}" for fold, auc in figures.by_fold.items()]
+    text.append(f"mean       AUC {as_text(figures.mean)} ± {as_text(figures.std)} over folds")
+    text.append(
+        f"pooled     AUC {as_text(figures.pooled)}   AP {as_text(figures.pooled_precision)}   "
+        f"{figures.rows} rows, {figures.positives} positive"
+    )
+    return "\n".join(text)

@@ -1,0 +1,120 @@
+r"""Trains the folds of a run and writes their out-of-fold predictions.
+
+    python -m trainer.task --records out/256 --run runs/image --config configs/demo.toml --folds 0,1
+    python -m trainer.task --records out/256 --run runs/fused --config configs/demo.toml \
+        --folds 0,1 --set model.fusion=concat
+
+The same command again trains only what is not complete yet. Exit codes: 0 done, 1 the data or the
+training failed, 2 the command line or the recipe is at fault, which is told at once: before
+TensorFlow is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pipeline.command_line import Parser, run
+from pipeline.records.manifest import read_rows
+from pipeline.stream.records import Records, open_records
+from trainer.config import Config, load_config, resolve
+from trainer.folds import FoldParts, check_examples, choose_folds, fold_parts
+from trainer.report import fold_figures, fold_table
+from trainer.run_folder import (
+    finished_fold,
+    gather_folds,
+    refuse_other_recipe,
+    run_digest,
+    write_config,
+)
+
+
+def build_parser() -> Parser:
+    """The flags; `--help` says what each means."""
+    parser = Parser("trainer.task", __doc__)
+    parser.add_argument("--records", required=True, help="a record set, such as out/256")
+    parser.add_argument("--run", required=True, help="the folder to write into")
+    parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="a setting on top of the recipe, such as train.epochs=3; may be repeated",
+    )
+    parser.add_argument("--folds", default="all", help="all (default), or such as 0,1")
+    parser.add_argument(
+        "--fresh", action="store_true", help="train again, also over a run of another recipe"
+    )
+    parser.add_argument(
+        "--allow_failures", action="store_true", help="take records that lack too many rows"
+    )
+    devices = parser.add_mutually_exclusive_group()
+    devices.add_argument("--tpu", help="a TPU's name; local on a TPU VM")
+    devices.add_argument("--replicas", type=int, help="split the CPU into so many devices")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the flags and trains."""
+    flags = build_parser().parse(argv)
+    return run("task", lambda: train(flags))
+
+
+def train(flags: argparse.Namespace) -> int:
+    """Trains the folds that are asked for and not complete; then reports on every complete one."""
+    records = open_records(flags.records, allow_failures=flags.allow_failures)
+    config = resolve(load_config(flags.config, flags.overrides), records.manifest)
+    folds = fold_parts(records.manifest, config.data)
+    chosen = choose_folds(folds, flags.folds)
+    check_examples(records.manifest, chosen, config.train.batch_size)
+    if not flags.fresh:
+        refuse_other_recipe(flags.run, config)
+    digest = run_digest(config, records.manifest)
+    waiting = []
+    for fold in chosen:
+        if not flags.fresh and finished_fold(flags.run, fold.number, digest):
+            print(f"fold {fold.number} is complete: skipped (--fresh trains it again)", flush=True)
+        else:
+            waiting.append(fold)
+    if waiting:
+        _train_folds(flags, records, config, digest, waiting)
+    predictions = gather_folds(flags.run, [fold.number for fold in folds], digest)
+    print(fold_table(fold_figures(predictions)))
+    return 0
+
+
+def _train_folds(
+    flags: argparse.Namespace,
+    records: Records,
+    config: Config,
+    digest: str,
+    folds: Sequence[FoldParts],
+) -> None:
+    # TensorFlow starts here, after all that can be refused without it. It notes CPU features, and a
+    # missing GPU as an error, on stderr; what is an error for us it raises.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from pipeline.stream.augment import build_ops
+    from trainer.fold_run import Run, train_fold
+    from trainer.strategy import make_strategy
+
+    ops = build_ops(config.augment)
+    run = Run(
+        folder=flags.run,
+        config=config,
+        digest=digest,
+        records=records,
+        rows=read_rows(flags.records),
+        ops=ops,
+        strategy=make_strategy(flags.tpu, flags.replicas, config.train.batch_size),
+    )
+    write_config(flags.run, config)
+    for fold in folds:
+        train_fold(run, fold)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
