@@ -20,7 +20,7 @@ $(INSTALLED): setup.py constraints.txt
 		$$as_root apt-get update -q && $$as_root apt-get install -qy --no-install-recommends \
 			$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[cpu,dev]'
 	touch $(INSTALLED)
 
 # Phantoms → records → verified → an image-only and a fused run of two folds → their ensemble.

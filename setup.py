@@ -1,4 +1,4 @@
-"""How foldstream is installed. The base brings no TensorFlow: workers and TPU images have their own."""
+"""How foldstream is installed. The base brings no TensorFlow: workers and TPUs have their own."""
 
 from pathlib import Path
 

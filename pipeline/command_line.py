@@ -28,12 +28,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """The flags of `argv` (None: of this process)."""
-        flags, unknown = self.parse_known_args(argv)
-        if unknown:
-            flag = unknown[0].partition("=")[0]
-            known = [option for option in self._option_string_actions if option[:2] == "--"]
-            self.error(f"unknown flag {flag}; {nearest(flag, known)}")
-        return flags
+        words = sys.argv[1:] if argv is None else list(argv)
+        known = [option for option in self._option_string_actions if option[:2] == "--"]
+        for word in words:  # before argparse asks for a required flag that was only misspelt
+            flag = word.partition("=")[0]
+            if flag[:2] == "--" and flag not in known:
+                self.error(f"unknown flag {flag}; {nearest(flag, known)}")
+        return self.parse_args(words)
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage text that would push it off the screen."""

@@ -25,6 +25,7 @@ from pipeline.predictions import (
     write_predictions,
 )
 from pipeline.records.features import with_role
+from pipeline.stream.augment import Op
 from pipeline.stream.batches import Position, TrainingStream, evaluation_batches
 from pipeline.stream.records import Records
 from pipeline.stream.source import Cache, naming_damage
@@ -49,7 +50,7 @@ class Run:
     digest: str
     records: Records
     rows: pd.DataFrame  # `read_rows` of the records
-    ops: tuple[Any, ...]  # augmentation, in order
+    ops: tuple[Op, ...]
     strategy: tf.distribute.Strategy
 
 

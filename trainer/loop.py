@@ -82,8 +82,8 @@ class Loop:
         with tf.GradientTape() as tape:
             logits = self.model(self._model_inputs(inputs), training=True)
             by_example = sum(
-                loss.weight * example_losses(loss, logits[loss.head], targets[loss.head], mask)
-                for loss in self.losses
+                term.weight * example_losses(term, logits[term.head], targets[term.head], mask)
+                for term in self.losses
             )
             # By the global batch, for the optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(by_example) / self.batch_size

@@ -44,8 +44,7 @@ def average_precision(is_positive: npt.NDArray[np.bool_], score: npt.NDArray[np.
 
 
 def evaluate(predictions: Predictions) -> dict[str, float]:
-    """`auc`, `average_precision`, and for several classes `macro_auc`, over rows with a known
-    target.
+    """`auc` and `average_precision`, for several classes `macro_auc`, of rows with a known target.
 
     `auc` is of the one score a row has (see `pipeline.predictions.scores`); without such a score it
     is the mean of the classes' AUC (each against the rest), and so is `average_precision`. Classes

@@ -101,19 +101,18 @@ def _train_folds(
     from trainer.fold_run import Run, train_fold
     from trainer.strategy import make_strategy
 
-    ops = build_ops(config.augment)
-    run = Run(
+    shared = Run(
         folder=flags.run,
         config=config,
         digest=digest,
         records=records,
         rows=read_rows(flags.records),
-        ops=ops,
+        ops=build_ops(config.augment),
         strategy=make_strategy(flags.tpu, flags.replicas, config.train.batch_size),
     )
     write_config(flags.run, config)
     for fold in folds:
-        train_fold(run, fold)
+        train_fold(shared, fold)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,13 @@ def test_an_unknown_flag_is_refused_with_the_nearest(parser, argv, capsys):
     assert "did you mean '--sizes'?" in capsys.readouterr().err
 
 
+def test_a_misspelt_required_flag_is_named_and_not_asked_for(parser, capsys):
+    parser.add_argument("--output", required=True)
+    with pytest.raises(SystemExit):
+        parser.parse(["--ouput", "x"])
+    assert "unknown flag --ouput; did you mean '--output'?" in capsys.readouterr().err
+
+
 def test_lists_are_parted_by_commas(parser):
     flags = parser.parse(["--sizes", "256,384", "--columns", "sex, site"])
     assert (flags.sizes, flags.columns) == ((256, 384), ("sex", "site"))

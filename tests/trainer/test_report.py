@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from predictions_factory import BINARY, MULTICLASS, MULTILABEL, toy_predictions
 from sklearn.metrics import roc_auc_score
 
+from predictions_factory import BINARY, MULTICLASS, MULTILABEL, toy_predictions
 from trainer.report import Figures, fold_figures, fold_table, score_table
 
 

@@ -62,8 +62,8 @@ def efficientnet(image: tf.Tensor, weights: Weights, *, variant: str) -> tf.Tens
             raise
         raise WeightsError(
             f"model: weights must be reachable, got {type(error).__name__} for {weights!r} of "
-            f"EfficientNet{variant}; run once with a network (Keras "
-            "keeps them in ~/.keras/models), or drop model.weights"
+            f"EfficientNet{variant}; run once with a network "
+            "(Keras keeps them in ~/.keras/models), or drop model.weights"
         ) from error
     if weights is None:
         [normalization] = [
