@@ -106,6 +106,15 @@ class MetadataEncoder:
         nothing = np.zeros((len(frame), 0), np.float32)
         return np.concatenate([nothing, *encoded], axis=1)
 
+    def encode_by_row(self, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """float32 [highest row + 1, D], at index `row` what `encode` gives for that row.
+
+        `rows` has the column `row`; numbers that are absent (their images failed) are zeros.
+        """
+        by_row = np.zeros((int(rows["row"].max()) + 1, len(self.names)), np.float32)
+        by_row[rows["row"].to_numpy()] = self.encode(rows)
+        return by_row
+
     def to_json(self) -> str:
         """A readable text that `from_json` turns into an equal encoder."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"

@@ -24,7 +24,7 @@ from pipeline.predictions import (
     output_classes,
     write_predictions,
 )
-from pipeline.records.features import with_role
+from pipeline.records.features import table_column, with_role
 from pipeline.stream.augment import Op
 from pipeline.stream.batches import Position, TrainingStream, evaluation_batches
 from pipeline.stream.records import Records
@@ -69,7 +69,7 @@ def train_fold(run: Run, fold: FoldParts) -> Predictions:
     """
     config, folder = run.config, fold_folder(run.folder, fold.number)
     encoder = fit_encoder(run, fold)
-    metadata = encoder.encode(run.rows) if encoder else None
+    metadata = encoder.encode_by_row(run.rows) if encoder else None
     if encoder:
         storage.write_text(storage.join(folder, "metadata.json"), encoder.to_json())
     reading: dict[str, Any] = {
@@ -109,8 +109,8 @@ def fit_encoder(run: Run, fold: FoldParts) -> MetadataEncoder | None:
     features = run.records.manifest.features
     return MetadataEncoder.fit(
         run.rows[run.rows["part"].isin(fold.train)],
-        categorical=[feature.name for feature in with_role(features, "category")],
-        numeric=[feature.name for feature in with_role(features, "number")],
+        categorical=[table_column(feature.name) for feature in with_role(features, "category")],
+        numeric=[table_column(feature.name) for feature in with_role(features, "number")],
     )
 
 

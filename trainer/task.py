@@ -12,6 +12,7 @@ TensorFlow is imported.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -97,6 +98,8 @@ def _train_folds(
     # TensorFlow starts here, after all that can be refused without it. It notes CPU features, and a
     # missing GPU as an error, on stderr; what is an error for us it raises.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Each fold has a loop of its own, which TensorFlow takes for a function traced in vain.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from pipeline.stream.augment import build_ops
     from trainer.fold_run import Run, train_fold
     from trainer.strategy import make_strategy

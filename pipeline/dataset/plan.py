@@ -24,15 +24,13 @@ from pipeline.dataset.parts import fold_of, name_parts, part_order
 from pipeline.dataset.spec import DatasetSpec, spec_to_json
 from pipeline.dataset.table import Table
 from pipeline.errors import DataError
-from pipeline.records.features import Feature, features_from_json, features_to_json
+from pipeline.records.features import Feature, features_from_json, features_to_json, table_column
 from pipeline.records.label import LabelInfo, label_from_json
 from pipeline.records.manifest import PartInfo
 from pipeline.records.tfds import shard_file
 
 SCHEMA_VERSION = 1
 DEFAULT_ROWS_PER_SHARD = 1024
-# The plan's own columns; a feature of one of these names is `csv_NAME` in the plan.
-PLAN_COLUMNS = ("row", "id", "group", "part", "fold", "target", "shard", "position", "path")
 
 
 class PlanError(DataError):
@@ -69,7 +67,7 @@ class Plan:
 
 
 def make_plan(table: Table, spec: DatasetSpec, rows_per_shard: int) -> tuple[Plan, pd.DataFrame]:
-    """The plan, and its rows in order of (shard, position): `PLAN_COLUMNS`, then the features'."""
+    """The plan, and its rows in order of (shard, position): `TABLE_COLUMNS`, then the features'."""
     rows = pd.DataFrame(
         {
             "row": np.arange(len(table), dtype=np.int64),
@@ -83,7 +81,7 @@ def make_plan(table: Table, spec: DatasetSpec, rows_per_shard: int) -> tuple[Pla
     for feature in table.features:
         if feature.role in ("id", "group"):
             continue
-        rows[plan_column(feature.name)] = table.columns[feature.name].to_numpy()
+        rows[table_column(feature.name)] = table.columns[feature.name].to_numpy()
     parts = sorted(rows["part"].unique(), key=part_order)
     sizes = rows["part"].value_counts()
     shards = [
@@ -172,11 +170,6 @@ def cut_part(name: str, part: str, examples: int, rows_per_shard: int) -> list[S
         )
         for index in range(count)
     ]
-
-
-def plan_column(feature: str) -> str:
-    """The column of a feature, in the plan and in `rows.parquet`."""
-    return f"csv_{feature}" if feature in PLAN_COLUMNS else feature
 
 
 def count_part(rows: pd.DataFrame, part: str, label: LabelInfo) -> PartInfo:

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline import storage
-from pipeline.dataset.plan import Plan, count_part, plan_column
+from pipeline.dataset.plan import Plan, count_part
 from pipeline.images.render import RenderSpec
-from pipeline.records.features import with_role
+from pipeline.records.features import table_column, with_role
 from pipeline.records.manifest import Manifest, ShardInfo, write_manifest, write_rows
 from pipeline.records.tfds import write_tfds_metadata
 from pipeline.records.write import ShardDone, codec_versions, read_done, size_folder
@@ -61,7 +61,7 @@ def commit_size(
     folder = size_folder(output, size)
     looked_up = [*with_role(plan.features, "category"), *with_role(plan.features, "number")]
     columns = ["row", "id", "group", "part", "fold", "target"]
-    write_rows(folder, written[columns + [plan_column(feature.name) for feature in looked_up]])
+    write_rows(folder, written[columns + [table_column(feature.name) for feature in looked_up]])
     write_tfds_metadata(folder, manifest)
     write_manifest(folder, manifest)
     return manifest

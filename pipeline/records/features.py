@@ -22,6 +22,10 @@ RESERVED_NAMES = (
 )  # fmt: skip
 
 
+# Columns of plan.parquet and rows.parquet that are there for any dataset.
+TABLE_COLUMNS = ("row", "id", "group", "part", "fold", "target", "shard", "position", "path")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feature:
     """One feature of an example.
@@ -89,6 +93,11 @@ def the_feature(features: Iterable[Feature], role: Role) -> Feature:
         names = [feature.name for feature in found]
         raise ValueError(f"features: there must be exactly one of role {role!r}, got {names}")
     return found[0]
+
+
+def table_column(feature: str) -> str:
+    """The column of a feature in plan.parquet and rows.parquet."""
+    return f"csv_{feature}" if feature in TABLE_COLUMNS else feature
 
 
 def stored_name(column: str) -> str:

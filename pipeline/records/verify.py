@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline import storage
-from pipeline.dataset.plan import count_part, plan_column
+from pipeline.dataset.plan import count_part
 from pipeline.images.decode import open_source
 from pipeline.images.image_error import ImageError
 from pipeline.ordered import map_ordered
 from pipeline.records.example import ExampleCodec
-from pipeline.records.features import the_feature, with_role
+from pipeline.records.features import table_column, the_feature, with_role
 from pipeline.records.manifest import Manifest, ShardInfo
 from pipeline.records.tfrecord import RecordError, read_records
 
@@ -144,7 +144,7 @@ class _RecordChecker:
                   for f in with_role(manifest.features, role)]  # fmt: skip
         self._columns = {f.name: str(role) for f, role in keys}
         self._columns |= {
-            f.name: f.name if f.role in ("part", "fold", "target") else plan_column(f.name)
+            f.name: f.name if f.role in ("part", "fold", "target") else table_column(f.name)
             for f in others
         }
 

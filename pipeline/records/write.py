@@ -21,11 +21,12 @@ import PIL
 import simplejpeg
 
 from pipeline import storage
-from pipeline.dataset.plan import Plan, plan_column, read_shard_rows
+from pipeline.dataset.plan import Plan, read_shard_rows
 from pipeline.images.image_error import ImageError
 from pipeline.images.render import Rendered, RenderSpec, render
 from pipeline.ordered import map_ordered
 from pipeline.records.example import ExampleCodec
+from pipeline.records.features import table_column
 from pipeline.records.tfrecord import RecordWriter
 
 
@@ -177,5 +178,5 @@ def _values(plan: Plan, row: dict[str, Any], rendered: Rendered, sha256: str) ->
         elif feature.role in ("row", "part", "fold", "target"):
             values[feature.name] = row[feature.name]
         else:
-            values[feature.name] = row[plan_column(feature.name)]
+            values[feature.name] = row[table_column(feature.name)]
     return values
