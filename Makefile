@@ -56,6 +56,8 @@ format: install
 # The figures of docs/log.md; FOLDSTREAM_DATA names the folder of real images.
 bench: install
 	$(BIN)/python benchmarks/folds.py --data $${FOLDSTREAM_DATA:-../shared/data}
+	$(BIN)/python -m benchmarks.duplicates --data $${FOLDSTREAM_DATA:-../shared/data}
+	$(BIN)/python benchmarks/render_quality.py --data $${FOLDSTREAM_DATA:-../shared/data}
 	$(BIN)/python benchmarks/make_records.py --data $${FOLDSTREAM_DATA:-../shared/data}
 
 lock: install

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipeline import storage
 
 # One process feeds this many cores: decoders let go of the interpreter's lock, the rest does not.
 _CORES_A_PROCESS = 8
@@ -28,6 +35,44 @@ def choose_workers(processes: int | None) -> Workers:
     cores = len(os.sched_getaffinity(0))
     processes = processes or -(-cores // _CORES_A_PROCESS)
     return Workers(processes=processes, threads=max(1, -(-cores // processes)))
+
+
+@contextlib.contextmanager
+def stopping_cleanly(folders: Sequence[str]) -> Iterator[None]:
+    """While the block runs, SIGTERM and Ctrl-C end the process at once and leave whole files only.
+
+    Exit codes 143 and 130. Work in other threads can't be unwound in time (a shard may take
+    minutes), so nothing is unwound: worker processes are killed, what they and this process have
+    half written in `folders` is removed, and the process leaves without further ado.
+    """
+
+    def stop(signal_number: int, frame: types.FrameType | None) -> None:
+        workers = _child_processes()
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        for worker in workers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(worker, 0)  # gone for sure: what it wrote has no owner now
+        storage.discard_unfinished()
+        for folder in folders:
+            storage.remove_leftovers(folder)
+        print("stopped; the same command again goes on from here", file=sys.stderr, flush=True)
+        os._exit(128 + signal_number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _child_processes() -> list[int]:
+    """The processes that this one started and that have not been waited for."""
+    children = []
+    for thread in Path("/proc/self/task").glob("*/children"):
+        children += [int(word) for word in thread.read_text().split()]
+    return children
 
 
 def run_local(build: Callable[[beam.Pipeline], None], workers: Workers) -> None:

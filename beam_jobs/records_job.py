@@ -3,80 +3,144 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
-import pandas as pd
 
-from beam_jobs.local import Workers, choose_workers, run_local
-from beam_jobs.progress import Progress
+from beam_jobs.local import choose_workers, run_local, stopping_cleanly
+from beam_jobs.progress import FinishedShards, Progress
 from beam_jobs.shards import ROWS_DONE, ShardJob, WriteShard
 from pipeline import storage
 from pipeline.dataset.plan import Plan, PlanError, make_plan, read_plan, write_plan
 from pipeline.dataset.plan_report import describe_parts, describe_sizes
-from pipeline.dataset.spec import read_spec
+from pipeline.dataset.sources.values import STAGED_NAME, stage_values
+from pipeline.dataset.spec import DatasetSpec, read_spec
 from pipeline.dataset.table import read_table
 from pipeline.images.render import MAX_SIZE_PX, RenderSpec
+from pipeline.preview.page import write_preview
 from pipeline.records.commit import commit_size, write_failed
-from pipeline.records.write import done_path
+from pipeline.records.done import (
+    claim_size,
+    discard_plan,
+    discard_size,
+    read_done,
+    size_folder,
+)
+from pipeline.records.write import Sources
 from pipeline.settings import SettingsError
 
 
 def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> int:
     """The job that `beam_jobs.make_records` describes; its exit code."""
     spec = read_spec(flags.spec, spec_tables)
-    sizes, render = _pictures(flags)
+    images = _images_root(flags, spec)
+    sizes, render = _pictures(flags, spec)
     if flags.rows_per_shard < 1:
         raise SettingsError(f"--rows_per_shard must be 1 or more, got {flags.rows_per_shard}")
-    plan, rows = make_plan(read_table(spec), spec, flags.rows_per_shard)
-    _keep_or_write_plan(storage.join(flags.output, "plan"), plan, rows)
-    print(describe_parts(plan.parts, plan.label, plan.dropped), flush=True)
+    if flags.workers is not None and flags.workers < 1:
+        raise SettingsError(f"--workers must be 1 or more, got {flags.workers}")
+    if not 0 <= flags.max_failures <= 1:
+        raise SettingsError(f"--max_failures must be in [0, 1], got {flags.max_failures}")
+    table = read_table(spec)
+    plan, rows = make_plan(table, spec, flags.rows_per_shard)
+    if flags.overwrite:
+        _discard(flags.output, plan, sizes)
+    plan_folder = storage.join(flags.output, "plan")
+    write_plan(plan_folder, plan, rows, may_replace=flags.plan_only)
+    print(describe_parts(plan.parts, plan.label, plan.dropped), *plan.notes, sep="\n", flush=True)
     if flags.plan_only:
         return 0
+    for size in sizes:
+        claim_size(flags.output, size, render)
     workers = choose_workers(flags.workers)
     job = ShardJob(
         output=flags.output,
-        images=flags.images,
+        sources=Sources(
+            images=images,
+            values=stage_values(table.vectors.source, plan_folder) if table.vectors else None,
+        ),
         sizes=sizes,
         render=render,
         threads=workers.threads,
     )
-    with Progress("make_records", len(rows), "images", lambda: _rows_done(job, plan, workers)):
+    folders = [size_folder(flags.output, size) for size in sizes]
+    ROWS_DONE.reset()
+    count = ROWS_DONE.count if workers.processes == 1 else _finished_shards(job, plan).count
+    progress = Progress("make_records", len(rows), "images", "failed", count)
+    with stopping_cleanly(folders), progress:
         run_local(lambda pipeline: _write_shards(pipeline, job, plan), workers)
-    manifests = [commit_size(flags.output, size, plan, rows, render) for size in sizes]
-    failed = write_failed(flags.output, sizes[0], plan, rows)
-    print(describe_sizes(flags.output, manifests, failed))
+    for folder in folders:
+        storage.remove_leftovers(folder)  # of a run that was killed before
+    storage.remove(storage.join(plan_folder, STAGED_NAME))
+    failed = write_failed(flags.output, sizes, plan, rows)
+    manifests = [
+        commit_size(flags.output, size, plan, rows, render, flags.max_failures) for size in sizes
+    ]
+    preview = write_preview(flags.output, folders, manifests, rows, plan.dropped)
+    print(describe_sizes(flags.output, manifests, failed), f"preview: {preview}", sep="\n")
+    if any(manifest.failures_over_limit for manifest in manifests):
+        print(
+            f"make_records: {failed:,} of {len(rows):,} rows failed, more than --max_failures "
+            f"{flags.max_failures:g} allows; the records are written, and the trainer takes them "
+            "only with --allow_failures",
+            file=sys.stderr,
+        )
+        return 3
     return 0
 
 
-def _pictures(flags: argparse.Namespace) -> tuple[tuple[int, ...], RenderSpec]:
+def _pictures(
+    flags: argparse.Namespace, spec: DatasetSpec
+) -> tuple[tuple[int | None, ...], RenderSpec]:
     sizes = tuple(sorted(set(flags.sizes)))
     if not 1 <= sizes[0] <= sizes[-1] <= MAX_SIZE_PX:
         raise SettingsError(f"--sizes must be in 1-{MAX_SIZE_PX} px, got {flags.sizes}")
     try:
-        render = RenderSpec(fit=flags.fit, quality=flags.quality, max_pixels=flags.max_pixels)
+        render = RenderSpec(
+            fit=flags.fit,
+            quality=flags.quality,
+            max_pixels=flags.max_pixels,
+            trim_borders=flags.trim_borders,
+            color_constancy=flags.color_constancy,
+            no_enlarge=flags.no_enlarge,
+        )
     except ValueError as error:
         raise SettingsError(f"command line: {error}") from error
-    return sizes, render
+    # No picture, no setting of one: values are the same set whatever --sizes and --quality say.
+    return (sizes, render) if spec.has_images else ((None,), RenderSpec())
 
 
-def _keep_or_write_plan(folder: str, plan: Plan, rows: pd.DataFrame) -> None:
-    """An equal plan stays; another one is never overwritten, for records may lie beside it."""
-    if not storage.exists(storage.join(folder, "plan.json")):
-        write_plan(folder, plan, rows)
-        return
-    old = read_plan(folder)
-    if old.digest == plan.digest:
-        return
-    differing = [
-        name for name in ("name", "spec", "rows_per_shard", "features", "label", "parts")
-        if getattr(old, name) != getattr(plan, name)
-    ] or ["the table's rows"]  # fmt: skip
-    raise PlanError(
-        f"{folder}: the plan must be the one that is there, got another "
-        f"({', '.join(differing)} differ); write into another --output, or delete this one"
-    )
+def _images_root(flags: argparse.Namespace, spec: DatasetSpec) -> str | None:
+    """Where the plan's paths are: `--images`, or the folder tree itself; None without images."""
+    if not spec.has_images:
+        if flags.images is not None:
+            raise SettingsError(
+                "--images must not be given for values alone; name --image_path too, if each row "
+                "has an image beside its values"
+            )
+        return None
+    if spec.folders is not None:
+        if flags.images is not None:
+            raise SettingsError("--images must not be given with --from_folders, which names them")
+        return spec.folders.root
+    if flags.images is None:
+        raise SettingsError("--images must be given: the folder that the table's paths are under")
+    return str(flags.images)
+
+
+def _discard(output: str, plan: Plan, sizes: tuple[int | None, ...]) -> None:
+    """What `--overwrite` means: these sizes afresh, and all of them where the plan is another."""
+    folder = storage.join(output, "plan")
+    try:
+        is_other = read_plan(folder).digest != plan.digest
+    except PlanError:  # there is none, or a damaged one
+        is_other = True
+    if is_other:
+        discard_plan(output)
+    for size in sizes:
+        discard_size(output, size)
 
 
 def _write_shards(pipeline: beam.Pipeline, job: ShardJob, plan: Plan) -> None:
@@ -87,13 +151,13 @@ def _write_shards(pipeline: beam.Pipeline, job: ShardJob, plan: Plan) -> None:
     )
 
 
-def _rows_done(job: ShardJob, plan: Plan, workers: Workers) -> int:
-    """Counted in this process where it does the work, else by the shards that are done."""
-    if workers.processes == 1:
-        return ROWS_DONE.rows
-    size = job.sizes[-1]
-    return sum(
-        shard.rows
-        for shard in plan.shards
-        if storage.exists(done_path(job.output, size, shard.file))
-    )
+def _finished_shards(job: ShardJob, plan: Plan) -> FinishedShards:
+    """Counts the rows of shards that are done at the size that is written last."""
+
+    def failures(shard: int) -> int | None:
+        try:
+            return len(read_done(job.output, job.sizes[-1], plan.shards[shard].file).failures)
+        except (FileNotFoundError, ValueError):  # not done; a damaged file is written anew
+            return None
+
+    return FinishedShards([shard.rows for shard in plan.shards], failures)

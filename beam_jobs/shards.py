@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import apache_beam as beam
 import cv2
 
+from beam_jobs.progress import Tally
 from pipeline import storage
 from pipeline.dataset.plan import Plan, read_plan
 from pipeline.images.render import RenderSpec
-from pipeline.records.write import ShardDone, write_shard
+from pipeline.records.done import ShardDone
+from pipeline.records.write import Sources, write_shard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,24 +26,14 @@ class ShardJob:
     """What every worker of one run is told; the rest is in the plan."""
 
     output: str
-    images: str  # root of the plan's paths
-    sizes: tuple[int, ...]
+    sources: Sources
+    sizes: tuple[int | None, ...]  # px; None for examples without an image
     render: RenderSpec
     threads: int
 
 
-class RowCounter:
-    """Rows that this process has been through, for the progress line of a run in one process."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def add_one(self) -> None:
-        """Called by the one thread that writes."""
-        self.rows += 1
-
-
-ROWS_DONE = RowCounter()
+# Rows that this process has been through, for the progress of a run in one process.
+ROWS_DONE = Tally()
 
 
 class WriteShard(beam.DoFn):
@@ -62,11 +54,12 @@ class WriteShard(beam.DoFn):
     def process(self, shard: int) -> Iterator[ShardDone]:
         job = self._job
         dones = write_shard(
-            job.output, job.images, self._plan, shard, job.sizes, job.render,
-            self._pool, ROWS_DONE.add_one,
+            job.output, job.sources, self._plan, shard, job.sizes, job.render,
+            self._pool, ROWS_DONE.add,
         )  # fmt: skip
         self._written.inc(dones[0].examples)
         self._failed.inc(len(dones[0].failures))
+        ROWS_DONE.failed += len(dones[0].failures)
         yield from dones
 
     def teardown(self) -> None:

@@ -23,12 +23,18 @@ def _keep(text: str) -> str | tuple[str, ...]:
 # flag: (key of the spec, help, argparse's own settings)
 FLAGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "name": ("name", "the dataset's name, which begins every shard's (default: dataset)", {}),
-    "csv": ("table.csv", "the table: a CSV in UTF-8 with a header", {}),
+    "csv": ("table.csv", "the table: CSV in UTF-8 with a header, or Parquet", {}),
+    "from_folders": ("folders.root", "in place of a table: a tree with a folder a class", {}),
+    "parts": ("folders.parts", "first-level folders that are parts (train,val)", {"type": names}),
     "id": ("table.id", "the column that names an example, never twice", {}),
     "group": ("table.group", "the column never split across folds, such as the patient", {}),
     "keep": ("table.keep", "further columns for the records, or `all`", {"type": _keep}),
     "missing": ("table.missing", "texts that count as missing", {"type": names}),
     "image_path": ("images.path", "such as '{image_name}.jpg' (default: the id and .jpg)", {}),
+    "values": (
+        "values.columns", "a vector of floats: columns, or FIRST:LAST", {"type": names},
+    ),
+    "values_npy": ("values.npy", "a vector of floats: an array [rows, D] of numpy's", {}),
     "label": ("label.column", "the label's column, or several for multilabel", {"type": _label}),
     "label_kind": (
         "label.kind", "default: as the column reads", {"choices": get_args(LabelKind)},
@@ -37,11 +43,17 @@ FLAGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "positive": ("label.positive", "the scored classes", {"type": names}),
     "categorical": ("metadata.categorical", "metadata columns of text", {"type": names}),
     "numeric": ("metadata.numeric", "metadata columns of numbers", {"type": names}),
+    "derived": (
+        "metadata.derived", "numbers to compute: images_per_group", {"type": names},
+    ),
     "folds": ("folds.count", "how many folds (default 5)", {"type": int}),
     "seed": ("folds.seed", "of folds and order (default 42)", {"type": int}),
     "holdout": ("folds.holdout", "the share of rows kept out of all folds", {"type": float}),
     "fold_column": ("folds.column", "a column that names each row's fold or part", {}),
-    "drop": ("folds.drop", "FILE[:COLUMN], a CSV of ids to leave out", {}),
+    "drop": ("folds.drop", "FILE[:COLUMN], a table of ids to leave out", {}),
+    "join_groups": (
+        "folds.join_groups", "a table of id_1,id_2: pairs to keep in one part", {},
+    ),
 }  # fmt: skip
 
 

@@ -2,47 +2,79 @@
 
 from __future__ import annotations
 
+import argparse
+import csv
+import io
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath
+from typing import Any
 
 import apache_beam as beam
 import cv2
+import pandas as pd
 
-from beam_jobs.local import choose_workers, run_local
+from beam_jobs.local import Workers, choose_workers, run_local
+from beam_jobs.progress import FinishedShards, Progress, Tally
 from pipeline import storage
+from pipeline.dataset.plan_report import describe_parts
+from pipeline.dataset.spec import DatasetSpec, read_spec
+from pipeline.dataset.table import Table, read_table
+from pipeline.records.adopt import ADOPTED, adopt_records
+from pipeline.records.adopt_spec import read_adopt_spec
+from pipeline.records.check import Fault, Lookup
 from pipeline.records.manifest import Manifest, read_manifest, read_rows
-from pipeline.records.verify import CHECKS, Fault, report_from_json, verify_set, verify_shard
+from pipeline.records.verify import (
+    CHECKS,
+    ShardReport,
+    absent_from_records,
+    report_from_json,
+    verify_set,
+    verify_shard,
+)
+from pipeline.settings import from_tables, merge
 
 _MOST_FAULTS = 20  # shown of one check
+_TABLE_NAME = "table.parquet"
+RECORDS_SEEN = Tally()
 
 
-def verify_records(folder: str, processes: int | None) -> int:
-    """Prints the verdicts; 0 when there is no fault, else 1."""
-    manifest, rows = read_manifest(folder), read_rows(folder)
-    workers = choose_workers(processes)
-    with tempfile.TemporaryDirectory() as reports_folder:
+def verify_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> int:
+    """Prints the verdicts; 0 when there is no fault, else 1.
 
-        def build(pipeline: beam.Pipeline) -> None:
-            _ = (
-                pipeline
-                | "shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)  # int
-                | "verify" >> beam.ParDo(VerifyShard(folder, reports_folder, workers.threads))
-            )
-
-        run_local(build, workers)
-        reports = [
-            report_from_json(storage.read_text(storage.join(reports_folder, f"{shard}.json")))
-            for shard in range(len(manifest.shards))
-        ]
+    `spec_tables` are the flags of the dataset, laid over the spec in the manifest.
+    """
+    workers = choose_workers(flags.workers)
+    if flags.adopt:
+        with ThreadPoolExecutor(workers.processes * workers.threads) as pool:
+            spec = read_adopt_spec(flags.codes)
+            adopted, guesses = adopt_records(flags.records, spec, pool)
+        print(describe_parts(adopted.parts, adopted.label, dropped=0))
+        if guesses:
+            print(f"guessed: {'; '.join(guesses)} (--codes says otherwise)", flush=True)
+    manifest, rows = read_manifest(flags.records), read_rows(flags.records)
+    table = None
+    if flags.spec or set(spec_tables) - {"name"}:
+        table = read_table(_table_spec(manifest, flags.spec, spec_tables))
+    with tempfile.TemporaryDirectory() as scratch:
+        if table is not None:
+            columns = _table_columns(table, manifest)
+            columns.to_parquet(storage.join(scratch, _TABLE_NAME))
+        reports = _verify_shards(flags.records, manifest, workers, scratch)
     faults = verify_set(manifest, rows, reports)
-    print(describe(manifest, faults))
+    if table is not None:
+        faults += _table_faults(flags.records, manifest, rows, table)
+    print(describe(manifest, faults, has_table=table is not None))
     return 1 if faults else 0
 
 
-def describe(manifest: Manifest, faults: list[Fault]) -> str:
+def describe(manifest: Manifest, faults: list[Fault], *, has_table: bool) -> str:
     """A line a check, and under it the faults that it found."""
     lines = []
     for check, rule in CHECKS.items():
+        if check == "table" and not has_table:
+            continue
         found = [fault for fault in faults if fault.check == check]
         lines.append(f"{'FAULT' if found else 'ok':<6}{check:<9}{rule}")
         lines += [f"      {fault}" for fault in found[:_MOST_FAULTS]]
@@ -54,26 +86,121 @@ def describe(manifest: Manifest, faults: list[Fault]) -> str:
     return "\n".join(lines)
 
 
-class VerifyShard(beam.DoFn):
-    """Shard number → nothing; its report is written into `reports_folder`."""
+def _verify_shards(
+    folder: str, manifest: Manifest, workers: Workers, scratch: str
+) -> list[ShardReport]:
+    """A report a shard, by way of files: what a worker prints or returns, Beam would keep."""
 
-    def __init__(self, folder: str, reports_folder: str, threads: int) -> None:
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)  # int
+            | "verify" >> beam.ParDo(VerifyShard(folder, scratch, workers.threads))
+        )
+
+    def report(shard: int) -> ShardReport | None:
+        try:
+            return report_from_json(storage.read_text(_report_path(scratch, shard)))
+        except FileNotFoundError:
+            return None
+
+    def faults_in(shard: int) -> int | None:
+        found = report(shard)
+        return None if found is None else len(found.faults)
+
+    finished = FinishedShards([shard.examples for shard in manifest.shards], faults_in)
+    RECORDS_SEEN.reset()
+    count = RECORDS_SEEN.count if workers.processes == 1 else finished.count
+    examples = sum(shard.examples for shard in manifest.shards)
+    with Progress("verify_records", examples, "examples", "faults", count):
+        run_local(build, workers)
+    reports = [report(shard) for shard in range(len(manifest.shards))]
+    return [found for found in reports if found is not None]
+
+
+def _report_path(scratch: str, shard: int) -> str:
+    return storage.join(scratch, f"{shard}.json")
+
+
+def _table_spec(
+    manifest: Manifest, path: str | None, spec_tables: Mapping[str, Any]
+) -> DatasetSpec:
+    """The spec of the set, with flags over it; adopted records have none, and need a whole one."""
+    if path is not None or ADOPTED in manifest.spec:
+        return read_spec(path, spec_tables)
+    given = {key: value for key, value in spec_tables.items() if key != "name"}
+    tables = merge(manifest.spec, given)
+    if "folders" in given:
+        tables["table"] = {**tables["table"], "csv": tables["folders"]["root"]}
+    # The manifest holds names without their folders: the files are looked for beside the table.
+    beside = str(PurePath(tables["table"]["csv"]).parent)
+    for table, key in (("folds", "drop"), ("values", "npy")):
+        if key in tables.get(table, {}) and key not in given.get(table, {}):
+            tables[table] = {**tables[table], key: storage.join(beside, tables[table][key])}
+    # Pairs to keep together decide on parts, of which the table knows nothing.
+    tables["folds"] = {**tables["folds"], "join_groups": None}
+    return from_tables(DatasetSpec, tables, "manifest.json and command line")
+
+
+def _table_columns(table: Table, manifest: Manifest) -> pd.DataFrame:
+    """The table's columns that are features of the records, by id."""
+    known = {feature.name for feature in manifest.features if feature.role != "id"}
+    columns: dict[str, Any] = {
+        name: values.to_numpy() for name, values in table.columns.items() if name in known
+    }
+    if manifest.label.kind != "none" and table.label.kind != "none":
+        columns["target"] = table.target if table.target.ndim == 1 else list(table.target)
+    return pd.DataFrame(columns, index=pd.Index(table.ids, name="id"))
+
+
+def _table_faults(folder: str, manifest: Manifest, rows: pd.DataFrame, table: Table) -> list[Fault]:
+    """What shows only when the whole table is held against the whole set."""
+    faults = absent_from_records(
+        table.ids.tolist(), rows, sum(manifest.failures.values()), _failed_ids(folder)
+    )
+    if table.label.classes != manifest.label.classes:
+        text = f"classes must be the table's, {table.label.classes}, got {manifest.label.classes}"
+        faults.append(Fault(check="table", file="manifest.json", found=text))
+    return faults
+
+
+def _failed_ids(folder: str) -> set[str]:
+    """The ids in `failed.csv`, which lies beside the folders of the sizes."""
+    try:
+        text = storage.read_text(storage.join(str(PurePath(folder).parent), "failed.csv"))
+    except FileNotFoundError:
+        return set()
+    return {line["id"] for line in csv.DictReader(io.StringIO(text))}
+
+
+class VerifyShard(beam.DoFn):
+    """Shard number → nothing; its report is written into the folder `scratch`."""
+
+    def __init__(self, folder: str, scratch: str, threads: int) -> None:
         super().__init__()
-        self._folder, self._reports_folder, self._threads = folder, reports_folder, threads
+        self._folder, self._scratch, self._threads = folder, scratch, threads
+        self._verified = beam.metrics.Metrics.counter("verify_records", "records_verified")
+        self._faults = beam.metrics.Metrics.counter("verify_records", "faults")
 
     def setup(self) -> None:
-        """Once a worker: manifest, row table and the threads that decode."""
+        """Once a worker: manifest, row table, the user's table and the threads that decode."""
         cv2.setNumThreads(1)
         self._manifest = read_manifest(self._folder)
-        self._rows = read_rows(self._folder).set_index("row")
+        self._rows = Lookup(read_rows(self._folder).set_index("row"))
+        path = storage.join(self._scratch, _TABLE_NAME)
+        has_table = storage.exists(path)
+        self._table = Lookup(pd.read_parquet(path)) if has_table else None
         self._pool = ThreadPoolExecutor(self._threads)
 
     def process(self, shard: int) -> None:
         """Verifies one shard."""
-        info = self._manifest.shards[shard]
-        report = verify_shard(self._folder, self._manifest, info, self._rows, self._pool)
-        path = storage.join(self._reports_folder, f"{shard}.json")
-        storage.write_text(path, report.to_json())
+        report = verify_shard(
+            self._folder, self._manifest, self._manifest.shards[shard], self._rows, self._table,
+            self._pool, RECORDS_SEEN.add,
+        )  # fmt: skip
+        self._verified.inc(len(report.rows))
+        self._faults.inc(len(report.faults))
+        storage.write_text(_report_path(self._scratch, shard), report.to_json())
 
     def teardown(self) -> None:
         """Ends the threads."""

@@ -1,16 +1,20 @@
 """How fast records are made, against the decoder alone on the same files.
 
-    python benchmarks/make_records.py --data FOLDER
+    python benchmarks/make_records.py --data FOLDER [--peer tfrecord=PYTHON …] [--together]
 
 Takes the original JPEGs of FOLDER/uda1 (133 dermoscopy images, 540–2,304 px high), repeated to
 `--rows` rows, to one size, on all cores. The job is timed as a user runs it, its start-up (a job of
 ten rows) taken off. Beside it, in turn, simplejpeg alone decodes the same files with a thread a
-core, at the scale that just covers the size. Prints a table and one line of JSON.
+core, at the scale that just covers the size. `--peer` times another way to do the same in the same
+run (`benchmarks/record_peers.py` lists them); PYTHON is one that has what the peer needs.
+`--together` times 256, 384 and 512 px in one pass against three. Prints a table and one line of
+JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import csv
 import itertools
@@ -35,27 +39,41 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--size", type=int, default=256, help="px")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--peer_rows", type=int, default=1000)
+    parser.add_argument("--together", action="store_true")
     flags = parser.parse_args()
-    files = sorted((flags.data / "uda1" / "jpeg").glob("*.jpg"))
+    files = sorted((flags.data / "uda1" / "jpeg").resolve().glob("*.jpg"))
     repeated = list(itertools.islice(itertools.cycle(files), flags.rows))
-    alone, job, startup = [], [], []
+    rates: dict[str, list[float]] = collections.defaultdict(list)
     for _ in range(flags.repeats):
-        alone.append(flags.rows / time_decode(repeated, flags.size))
-        startup.append(time_job(repeated[:STARTUP_ROWS], flags.size))
-        job.append(flags.rows / (time_job(repeated, flags.size) - startup[-1]))
-    ratios = [made / decoded for made, decoded in zip(job, alone, strict=True)]
+        rates["decode alone"].append(flags.rows / time_decode(repeated, flags.size))
+        startup = time_job(repeated[:STARTUP_ROWS], [flags.size])
+        rates["make_records"].append(flags.rows / (time_job(repeated, [flags.size]) - startup))
+        for peer in flags.peer:
+            name, _, python = peer.partition("=")
+            rates[name].append(peer_rate(name, python, repeated[: flags.peer_rows], flags.size))
+    ours = rates["make_records"]
     result = {
         "rows": flags.rows,
         "size_px": flags.size,
         "cores": len(os.sched_getaffinity(0)),
-        "decode_alone_images_s": round(statistics.median(alone), 1),
-        "make_records_images_s": round(statistics.median(job), 1),
-        "ratio": round(statistics.median(ratios), 3),
-        "ratios": [round(ratio, 3) for ratio in ratios],
-        "ten_rows_s": round(statistics.median(startup), 2),
+        "ten_rows_s": round(startup, 2),
+        "images_s": {name: round(statistics.median(rate), 1) for name, rate in rates.items()},
+        "make_records_over": {
+            name: round(statistics.median(a / b for a, b in zip(ours, rate, strict=True)), 3)
+            for name, rate in rates.items()
+        },
     }
-    for name, value in result.items():
-        print(f"{name:24}{value}")
+    if flags.together:
+        sizes = [256, 384, 512]
+        apart = sum(time_job(repeated, [size]) for size in sizes)
+        result["together_over_apart"] = round(time_job(repeated, sizes) / apart, 3)
+    for name in rates:
+        print(
+            f"{name:20}{result['images_s'][name]:>8} images/s   "
+            f"make_records is {result['make_records_over'][name]:.2f}×"
+        )
     print(json.dumps(result))
     return 0
 
@@ -73,7 +91,7 @@ def time_decode(files: list[Path], size: int) -> float:
     return time.perf_counter() - start
 
 
-def time_job(files: list[Path], size: int) -> float:
+def time_job(files: list[Path], sizes: list[int]) -> float:
     """Seconds of a whole `make_records` process over the files, a row each."""
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "train.csv")
@@ -81,14 +99,37 @@ def time_job(files: list[Path], size: int) -> float:
             writer = csv.writer(file)
             writer.writerow(["id", "file", "target"])
             writer.writerows([f"{n:06d}", path.name, n % 2] for n, path in enumerate(files))
-        command = [
-            sys.executable, "-m", "beam_jobs.make_records", "--csv", str(table),
-            "--images", str(files[0].parent), "--image_path", "{file}", "--id", "id",
-            "--label", "target", "--sizes", str(size), "--output", f"{folder}/out",
-        ]  # fmt: skip
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - start
+        return time_process(
+            [
+                sys.executable, "-m", "beam_jobs.make_records", "--csv", str(table),
+                "--images", str(files[0].parent), "--image_path", "{file}", "--id", "id",
+                "--label", "target", "--sizes", ",".join(map(str, sizes)),
+                "--output", f"{folder}/out",
+            ]
+        )  # fmt: skip
+
+
+def peer_rate(name: str, python: str, files: list[Path], size: int) -> float:
+    """Images/s of a peer, its start-up (ten files) taken off."""
+    seconds = []
+    for some in (files[:STARTUP_ROWS], files):
+        with tempfile.TemporaryDirectory() as folder:
+            listing = Path(folder, "files.txt")
+            listing.write_text("\n".join(map(str, some)))
+            script = Path(__file__).with_name("record_peers.py")
+            seconds.append(
+                time_process([python, str(script), name, str(listing), str(size), folder])
+            )
+    return (len(files) - STARTUP_ROWS) / (seconds[1] - seconds[0])
+
+
+def time_process(command: list[str]) -> float:
+    """Wall seconds of a command that must end well."""
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

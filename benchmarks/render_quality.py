@@ -1,12 +1,14 @@
-"""What rendering costs beside the decode, and how near it comes to the best there is.
+"""How near rendering comes to the best there is, and what it costs beside the decode.
 
-    python -m benchmarks.render_quality --data ../shared/data/uda1/jpeg --size 256
+    python benchmarks/render_quality.py --data FOLDER [--alternatives] [--phantoms 400]
 
-Quality: PSNR against a full decode shrunk by Pillow's Lanczos from the exact crop box, both through
-the same JPEG encoder. Speed: CPU time of one thread, so that a busy machine spoils it less, as the
-part of it that a scaled decode alone takes (`decode` at the same scale; `simplejpeg` at the scale
-that simplejpeg picks for the size). The rows are decode scales and resamplers to choose from; the
-last tables tell what several sizes cost together, and what JPEG's subsampling does.
+Takes the original JPEGs of FOLDER/uda1. Quality: PSNR of what `render` gives against a full decode
+shrunk by Pillow's Lanczos from the exact crop box, both through the same JPEG encoder. Speed: CPU
+time of one thread, so that a busy machine spoils it less. `--alternatives` adds the decode scales
+and resamplers to choose from, what several sizes cost together, and what JPEG's subsampling does;
+there `decode` is the part of the time that a scaled decode alone takes (`simplejpeg` at the scale
+that simplejpeg picks for the size). `--phantoms` adds how many phantoms with a round window are
+trimmed, by its radius, and how many without one.
 """
 
 import argparse
@@ -27,9 +29,21 @@ from pipeline.images.fit import Box, fit_box
 from pipeline.images.jpeg import encode_jpeg
 from pipeline.images.render import RenderSpec, decode_scale, render
 from pipeline.images.resample import resample
+from pipeline.images.trim import find_inside
+from pipeline.phantom.camera import draw_camera
+from pipeline.phantom.picture import draw_picture
+from pipeline.phantom.write import SIZES
 
 Pixels = npt.NDArray[np.uint8]
 Resampler = Callable[[Pixels, Box, int], Pixels]
+
+ASKED_DB = (40.0, 36.0)  # in the median and in the worst hundredth
+OPTIONS = {
+    "as it is": RenderSpec(),
+    "trim_borders": RenderSpec(trim_borders=True),
+    "shades_of_gray": RenderSpec(color_constancy="shades_of_gray"),
+    "fit short": RenderSpec(fit="short"),
+}
 
 
 def rounded_area(pixels: Pixels, box: Box, size: int) -> Pixels:
@@ -94,11 +108,47 @@ def scaled(data: bytes, size: int, decode_px: int) -> tuple[Decoded, Box]:
     return decoded, (x0, y0, x1, y1)
 
 
-def compare_resamplers(files: Sequence[bytes], size: int) -> None:
-    def through_jpeg(pixels: Pixels) -> Pixels:
-        decoded: Pixels = simplejpeg.decode_jpeg(encode_jpeg(pixels, RenderSpec().quality))
-        return decoded
+def through_jpeg(pixels: Pixels) -> Pixels:
+    decoded: Pixels = simplejpeg.decode_jpeg(encode_jpeg(pixels, RenderSpec().quality))
+    return decoded
 
+
+def measure_quality(files: Sequence[bytes], size: int) -> None:
+    decibels = []
+    for data in files:
+        image = render(data, [size], RenderSpec()).images[size]
+        decibels.append(psnr(simplejpeg.decode_jpeg(image), through_jpeg(reference(data, size))))
+    median, worst = np.median(decibels), np.percentile(decibels, 1)
+    print(
+        f"{size} px: median {median:.1f} dB (asked {ASKED_DB[0]:g}), 1st percentile {worst:.1f} dB "
+        f"(asked {ASKED_DB[1]:g}), least {min(decibels):.1f} dB"
+    )
+
+
+def measure_options(files: Sequence[bytes], size: int) -> None:
+    works = [functools.partial(render, sizes=[size], spec=spec) for spec in OPTIONS.values()]
+    spent = milliseconds(works, files)
+    print(f"\n{'render to ' + str(size) + ' px':<20} {'ms':>6} {'ratio':>6}")
+    for name, each in zip(OPTIONS, spent, strict=True):
+        print(f"{name:<20} {each:>6.2f} {each / spent[0]:>6.2f}")
+
+
+def measure_trimming(count: int, seed: int = 5) -> None:
+    """Phantoms' cameras tell which have a round window, and its radius in half diagonals."""
+    outcomes: dict[str, list[bool]] = {}
+    for number in range(count):
+        vignette = draw_camera(np.random.default_rng([seed, 2, number]), SIZES).vignette
+        image = draw_picture(
+            seed=seed, number=number, patient=number // 8, malignant=number % 5 == 0, sizes=SIZES
+        )
+        kind = "no window" if vignette is None else f"radius {vignette // 0.04 * 0.04:.2f} and up"
+        outcomes.setdefault(kind, []).append(find_inside(image, square=True) is not None)
+    print(f"\n{'phantoms':<20} {'trimmed':>7} {'of':>4}")
+    for kind in sorted(outcomes):
+        print(f"{kind:<20} {sum(outcomes[kind]):>7} {len(outcomes[kind]):>4}")
+
+
+def compare_resamplers(files: Sequence[bytes], size: int) -> None:
     references = [through_jpeg(reference(data, size)) for data in files]
     print(f"\n{size} px")
     print(f"{'decoded for':>12} {'resampler':<18} {'median dB':>9} {'p1 dB':>6} {'ms':>6}")
@@ -184,22 +234,31 @@ def compare_subsampling(files: Sequence[bytes], size: int) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="a folder of RGB JPEGs")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds uda1/")
     parser.add_argument("--size", type=int, nargs="+", default=[256, 384], help="output px")
     parser.add_argument("--every", type=int, default=1, help="take every n-th file only")
+    parser.add_argument("--alternatives", action="store_true")
+    parser.add_argument("--phantoms", type=int, default=0, metavar="COUNT")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     cv2.setNumThreads(1)
-    files = [path.read_bytes() for path in sorted(options.data.glob("*.jpg"))[:: options.every]]
+    paths = sorted((options.data / "uda1" / "jpeg").glob("*.jpg"))[:: options.every]
+    files = [path.read_bytes() for path in paths]
     print(f"{len(files)} files, {sum(map(len, files)) / len(files) / 1e3:.0f} kB on average")
-    compare_scales(files)
     for size in options.size:
-        compare_resamplers(files, size)
-    compare_size_sets(files)
-    compare_subsampling(files, options.size[0])
+        measure_quality(files, size)
+    measure_options(files, options.size[0])
+    if options.phantoms:
+        measure_trimming(options.phantoms)
+    if options.alternatives:
+        compare_scales(files)
+        for size in options.size:
+            compare_resamplers(files, size)
+        compare_size_sets(files)
+        compare_subsampling(files, options.size[0])
     return 0
 
 

@@ -1,8 +1,8 @@
 """Tables to vectors: what a model is told about an image beside its pixels.
 
-The trainer fits one encoder a fold, on training rows only, and stores it as
-`RUN/foldK/metadata.json`; prediction reads it back, so that a vector's columns mean the same
-wherever the model goes.
+The trainer fits one encoder a fold, on training rows only, and stores it beside the weights as
+`RUN/foldK/metadata.json`: whoever loads the one needs the other, for a vector's columns to mean the
+same (`MetadataEncoder.from_json`).
 
 A value that is missing and one that was never seen in training each have a slot of their own: "no
 site was recorded" and "a site I have not met" are different facts, and neither is the mean.

@@ -110,16 +110,21 @@ def write_predictions(path: str, predictions: Predictions) -> None:
     storage.write_bytes(path, buffer.getvalue())
 
 
+def predictions_file(path: str) -> str:
+    """The file that `path` names: itself, or the one of a run folder."""
+    return storage.join(path) if path.endswith(".parquet") else storage.join(path, PREDICTIONS_NAME)
+
+
 def read_predictions(path: str) -> Predictions:
     """A predictions file, or the one of a run folder, checked.
 
     Raises:
       PredictionsError: there is none, it is not one, or its table is at fault.
     """
-    file = path if path.endswith(".parquet") else storage.join(path, PREDICTIONS_NAME)
+    file = predictions_file(path)
     try:
         table = pq.read_table(io.BytesIO(storage.read_bytes(file)))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise PredictionsError(
             f"{file}: no such file; give a run folder whose folds are trained, or a .parquet file"
         ) from error

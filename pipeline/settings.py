@@ -21,13 +21,17 @@ import tomli_w
 from pipeline.errors import SettingsError as SettingsError
 
 T = TypeVar("T")
+_MOST_NAMES = 40  # in an error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the known name most like `name`, or the list of them all."""
+    """`did you mean 'x'?` for the known name most like `name`, or the list of them all."""
     names = sorted(known)
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {match[0]!r}?" if match else f"known are {', '.join(names)}"
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if match:
+        return f"did you mean {match[0]!r}?"
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"known are {', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:
@@ -63,6 +67,16 @@ def parse_override(text: str) -> dict[str, Any]:
     for name in reversed(names):
         parsed = {name: parsed}
     return typing.cast(dict[str, Any], parsed)
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """`["train.epochs (there 3, asked 5)"]`: every key whose values differ, in order of name."""
+    old, new = _flat(there), _flat(asked)
+    return [
+        f"{key} (there {old.get(key)!r}, asked {new.get(key)!r})"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
 
 
 def from_tables(cls: type[T], tables: Mapping[str, Any], where: str) -> T:
@@ -111,6 +125,15 @@ def to_tables(settings: Any) -> dict[str, Any]:
 def to_toml(settings: Any) -> str:
     """The resolved settings as a TOML document that `load_toml` and `from_tables` read back."""
     return tomli_w.dumps(to_tables(settings))
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"train": {"epochs": 3}}` as `{"train.epochs": 3}`; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        flat.update({f"{prefix}{key}": value} if inner is None else inner)
+    return flat
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from pipeline.errors import SettingsError
+
+_UNFINISHED: set[Path] = set()  # the temporary files of this process
 
 
 def join(root: str, *names: str) -> str:
@@ -60,27 +67,98 @@ def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_new(path: str, text: str) -> bool:
+    """Writes the file whole unless one is there; False when another writer was first."""
+    with _temporary(Path(_local(path))) as temporary:
+        _write_through(temporary, text.encode("utf-8"))
+        try:
+            os.link(temporary, _local(path))  # unlike a rename, never replaces
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if exists(path):
+                return False
+            temporary.replace(_local(path))
+    return True
+
+
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[IO[bytes]]:
     """A binary file that appears as `path` when the block ends, and leaves nothing when it raises.
 
     The data is on the disk before the name is (fsync, then rename), so a machine that loses power
-    leaves no short file under a good name. The temporary name holds the process and is never read.
+    leaves no short file under a good name.
     """
     target = Path(_local(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with _temporary(target) as temporary:
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+
+
+def remove_tree(folder: str) -> None:
+    """Removes a folder and all that is in it; nothing when there is none."""
+    shutil.rmtree(_local(folder), ignore_errors=True)
+
+
+def remove(path: str) -> None:
+    """Removes a file; nothing when there is none."""
+    Path(_local(path)).unlink(missing_ok=True)
+
+
+def discard_unfinished() -> None:
+    """Removes what this process is writing at this moment: the last thing before it is stopped."""
+    for temporary in list(_UNFINISHED):
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Removes what processes that are gone left half written in a folder.
+
+    The name of a temporary file tells machine and process; those of another machine, or of a
+    process that is alive, may still be written and stay.
+    """
+    for temporary in Path(_local(folder)).glob(".*-*-*.tmp"):
+        machine, process, _ = temporary.name[1:].rsplit("-", 2)
+        if machine == platform.node() and not _is_alive(int(process)):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A name beside `target` that no other writer has, and that is gone when the block ends."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not the target's name: a pattern such as `*.tfrecord-*` must not find it.
+    name = f".{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = target.with_name(name)
+    _UNFINISHED.add(temporary)
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+        _UNFINISHED.discard(temporary)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _local(path: str) -> str:
     if "://" in path:
-        raise ValueError(f"storage: path must be a local one in this version, got {path!r}")
+        raise SettingsError(f"path must be a local one in this version, got {path!r}")
     return path

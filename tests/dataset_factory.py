@@ -6,16 +6,22 @@ import numpy as np
 import simplejpeg
 
 
-def write_dataset(folder: Path, rows: int = 24, patients: int = 8, seed: int = 1) -> Path:
-    """`folder/jpeg/*.jpg` of mixed sizes and `folder/train.csv`; the CSV's path."""
+def write_dataset(
+    folder: Path, rows: int = 24, patients: int = 8, seed: int = 1, times: int = 1
+) -> Path:
+    """`folder/jpeg/*.jpg` of mixed sizes and `folder/train.csv`; the CSV's path.
+
+    Sides are 70 to 160 px, or `times` as much, for a job that lasts.
+    """
     rng = np.random.default_rng(seed)
     (folder / "jpeg").mkdir(parents=True)
     lines = ["image_name,patient_id,sex,age_approx,site,note,target"]
     for row in range(rows):
         name = f"IMG_{rng.integers(10**6):06d}_{row}"
-        height, width = rng.integers(70, 160, 2)
-        pixels = rng.integers(90, 150, (8, 8, 3), np.uint8).repeat(20, 0).repeat(20, 1)
-        data = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels[:height, :width]), 90)
+        height, width = times * rng.integers(70, 160, 2)
+        blocks = rng.integers(90, 150, (8, 8, 3), np.uint8)
+        pixels = blocks.repeat(20 * times, 0).repeat(20 * times, 1)[:height, :width]
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), 90)
         (folder / "jpeg" / f"{name}.jpg").write_bytes(data)
         age = "" if row % 7 == 3 else f"{row % 9 * 5}.0"
         site = ("torso", "", "head/neck")[row % 3]

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.errors import SettingsError
 from pipeline.records.manifest import Manifest
 from pipeline.settings import from_tables, load_toml, merge, parse_override
-from trainer.losses import LossConfig, check_loss, default_loss
+from trainer.losses import LossConfig, fit_loss
 from trainer.models.config import ModelConfig
 from trainer.optimizers import OptimizerConfig
 from trainer.schedules import ScheduleConfig
@@ -70,12 +70,14 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     augment: tuple[Any, ...] = ()  # tables for `pipeline.stream.augment.build_ops`, in order
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    loss: tuple[LossConfig, ...] = ()  # none: the cross-entropy of the label's kind
+    loss: tuple[LossConfig, ...] = (LossConfig(),)  # summed
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        if not self.loss:
+            raise ValueError("loss must have a term, got none; leave it out for the cross-entropy")
         for table in self.augment:
             if not isinstance(table, dict) or "op" not in table:
                 raise ValueError(
@@ -86,19 +88,22 @@ class Config:
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     """The recipe of a TOML file (or the defaults) with `--set` overrides laid on top.
 
+    Checked once all lie over one another, so settings that ask for each other may come in any
+    order. A table that is `none` is the default one.
+
     Raises:
-      SettingsError: naming the file or flag, the key, the rule and the value.
+      SettingsError: naming the file and the flags, the key, the rule and the value.
     """
     tables = load_toml(path) if path else {}
-    config = from_tables(Config, tables, path or "defaults")
     for text in overrides:
         tables = merge(tables, parse_override(text))
-        config = from_tables(Config, tables, f"--set {text}")
-    return config
+    tables = {name: table for name, table in tables.items() if table is not None}
+    where = " ".join([path or "defaults", *(f"--set {text}" for text in overrides)])
+    return from_tables(Config, _with_part_lists(tables), where)
 
 
 def resolve(config: Config, manifest: Manifest) -> Config:
-    """The recipe as it runs on these records: sizes, folds and losses filled in, and all agreeing.
+    """The recipe as it runs on these records: size, folds and loss kinds filled in, all agreeing.
 
     Raises:
       SettingsError: the recipe asks for what the records do not hold.
@@ -107,9 +112,7 @@ def resolve(config: Config, manifest: Manifest) -> Config:
     label, data, model = manifest.label, config.data, config.model
     if label.kind == "none":
         raise SettingsError(f"{where}: the records must have a label to train on, got none")
-    losses = config.loss or (default_loss(label),)
-    for loss in losses:
-        check_loss(loss, label, where)
+    losses = tuple(fit_loss(loss, label, where) for loss in config.loss)
     if model.fusion and not any(f.role in ("category", "number") for f in manifest.features):
         raise SettingsError(
             f"{where}: model.fusion must be none, for the records hold no metadata; "
@@ -129,3 +132,14 @@ def resolve(config: Config, manifest: Manifest) -> Config:
         data=dataclasses.replace(data, image_size_px=size_px, folds=folds),
         loss=losses,
     )
+
+
+def _with_part_lists(tables: dict[str, Any]) -> dict[str, Any]:
+    """`--set data.train=train` names a list of one part: `["train"]`."""
+    data = tables.get("data")
+    if not isinstance(data, dict):
+        return tables
+    lists = {
+        name: [data[name]] for name in ("train", "validation") if isinstance(data.get(name), str)
+    }
+    return {**tables, "data": {**data, **lists}}

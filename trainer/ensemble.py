@@ -23,6 +23,7 @@ from pipeline.predictions import (
     Predictions,
     PredictionsError,
     make_predictions,
+    predictions_file,
     read_predictions,
     write_predictions,
 )
@@ -58,6 +59,14 @@ def ensemble(runs: Sequence[str], method: str, output: str) -> Predictions:
         raise SettingsError(f"--method: unknown method {method!r}; {nearest(method, METHODS)}")
     if not output.endswith(".parquet"):
         raise SettingsError(f"--output: the file must end in .parquet, got {output!r}")
+    files = [predictions_file(run) for run in runs]
+    for place, file in enumerate(files):
+        if file in files[:place]:
+            raise SettingsError(
+                f"runs: each must be given once, got {runs[place]} again; leave one of them out"
+            )
+    if predictions_file(output) in files:
+        raise SettingsError(f"--output: the file must not be a member's own, got {output!r}")
     members = align([read_predictions(run) for run in runs], runs)
     probs = METHODS[method]([member.probs for member in members])
     first = members[0]
@@ -78,9 +87,8 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
     """The members with their rows in one order, that of the first.
 
     Raises:
-      PredictionsError: labels, ids, targets or folds differ; the message counts the rows that do
-      and
-        names the first by its row number in the member at fault.
+      PredictionsError: labels, ids, targets or folds differ; the message names the member at fault,
+        counts its rows that do and gives the number of the first.
     """
     first, first_name = members[0], names[0]
     ids = pd.Index(first.frame["id"])
@@ -92,8 +100,8 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
                 f"{where}: label must be equal in all members, got {member.label} and {first.label}"
             )
         own_ids = pd.Index(member.frame["id"])
-        _refuse(where, "ids must be in both", member, ~own_ids.isin(ids), "only in the first named")
-        _refuse(where, "ids must be in both", first, ~ids.isin(own_ids), "only in the last named")
+        _refuse(where, "ids must be in both", member, ~own_ids.isin(ids), f"only in {name}")
+        _refuse(where, "ids must be in both", first, ~ids.isin(own_ids), f"only in {first_name}")
         frame = member.frame.iloc[own_ids.get_indexer(ids)].reset_index(drop=True)
         member = Predictions(frame=frame, label=member.label, run=member.run)
         differs = (member.targets != first.targets).reshape(len(ids), -1).any(axis=1)

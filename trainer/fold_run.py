@@ -35,7 +35,7 @@ from trainer.loop import Loop
 from trainer.metrics import as_json, as_text, evaluate
 from trainer.models.build import build_model
 from trainer.optimizers import build_optimizer
-from trainer.run_folder import fold_folder
+from trainer.run_folder import fold_digests, fold_folder, withdraw_fold
 from trainer.schedules import learning_rates
 
 CACHES: dict[bool | None, Cache] = {None: "auto", True: "memory", False: "none"}
@@ -47,7 +47,6 @@ class Run:
 
     folder: str
     config: Config  # resolved
-    digest: str
     records: Records
     rows: pd.DataFrame  # `read_rows` of the records
     ops: tuple[Op, ...]
@@ -61,13 +60,15 @@ class TrainingError(DataError):
 def train_fold(run: Run, fold: FoldParts) -> Predictions:
     """Trains from scratch for a fixed number of epochs and predicts with the last weights.
 
-    Nothing is chosen on the validation parts. Writes `metadata.json`, `metrics.jsonl`,
-    `checkpoints/` and last, so that it says "complete", `predictions.parquet`.
+    Nothing is chosen on the validation parts. Withdraws the fold's older predictions, then writes
+    `metadata.json`, `metrics.jsonl`, `checkpoints/` and last, so that it says "complete",
+    `predictions.parquet`.
 
     Raises:
       TrainingError: the loss is no longer finite.
     """
     config, folder = run.config, fold_folder(run.folder, fold.number)
+    withdraw_fold(run.folder, fold.number)
     encoder = fit_encoder(run, fold)
     metadata = encoder.encode_by_row(run.rows) if encoder else None
     if encoder:
@@ -93,6 +94,8 @@ def train_fold(run: Run, fold: FoldParts) -> Predictions:
         stream.steps_per_epoch,
     )
     loop = _build_loop(run, rates, 0 if metadata is None else metadata.shape[1])
+    if not config.train.evaluate_every:
+        reading["cache"] = "none"  # one pass at the end: nothing to hold decoded images for
     validation = evaluation_batches(run.records, fold.validation, **reading)
     predictions = _run_epochs(
         run, fold, loop, stream, rates, lambda: _predict(run, fold, loop, validation)
@@ -194,11 +197,9 @@ def _predict(run: Run, fold: FoldParts, loop: Loop, batches: tf.data.Dataset) ->
     keys = run.rows.set_index("row", drop=False).loc[rows].assign(fold=fold.fold)
     activation = tf.nn.softmax if manifest.label.kind == "multiclass" else tf.sigmoid
     about = {
-        "digest": run.digest,
         "records": manifest.name,
-        "plan_digest": manifest.plan_digest,
-        "render_digest": manifest.render_digest,
         "fold": fold.number,
+        **fold_digests(run.config, manifest, fold),
     }
     return make_predictions(keys, logits, activation(logits).numpy(), manifest.label, about)
 

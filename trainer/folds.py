@@ -1,8 +1,8 @@
 """Which parts train and which validate: one `FoldParts` a fold of the run.
 
-Records cut into many folds serve runs of fewer: record fold r belongs to the run's fold `r mod
-count`, the same in every run of that count. Parts outside folds (`holdout`, `test`, `unlabelled`)
-never train.
+A run's folds are the records', numbers kept. Records cut into many folds also serve runs of fewer:
+record fold r then belongs to the run's fold `r mod count`, the same in every run of that count.
+Parts outside folds (`holdout`, `test`, `unlabelled`) never train.
 """
 
 from __future__ import annotations
@@ -50,16 +50,30 @@ def fold_parts(manifest: Manifest, data: DataConfig) -> tuple[FoldParts, ...]:
             f"{where}: data.folds must be {len(record_folds)} or less (the records' folds), "
             f"got {count}"
         )
-    merged = {part.part: part.fold % count for part in manifest.parts if part.fold >= 0}
-    return tuple(
+    # Folds that were given may leave numbers out: mod count, two of 0, 1 and 3 would become one.
+    is_merged = count < len(record_folds)
+    number_of = {
+        part.part: part.fold % count if is_merged else part.fold
+        for part in manifest.parts
+        if part.fold >= 0
+    }
+    folds = tuple(
         FoldParts(
             number=number,
             fold=number,
-            train=tuple(part for part, fold in merged.items() if fold != number),
-            validation=tuple(part for part, fold in merged.items() if fold == number),
+            train=tuple(part for part, fold in number_of.items() if fold != number),
+            validation=tuple(part for part, fold in number_of.items() if fold == number),
         )
-        for number in range(count)
+        for number in (range(count) if is_merged else record_folds)
     )
+    for fold in folds:
+        if is_merged and not manifest.examples_in(fold.validation):
+            raise SettingsError(
+                f"{where}: data.folds must leave no fold empty, got {count}: fold {fold.number} "
+                f"holds no example of the records' folds {', '.join(map(str, record_folds))}, each "
+                f"taken mod {count}; leave data.folds out to keep them as they are"
+            )
+    return folds
 
 
 def choose_folds(folds: tuple[FoldParts, ...], text: str) -> tuple[FoldParts, ...]:

@@ -1,14 +1,16 @@
 """Losses by name: float32 logits, targets and mask in, one loss an example out.
 
-`trainer.loop` sums `[[loss]]` entries, each times its weight. A masked example and a target of -1
-add nothing, neither to the loss nor to a gradient. All are computed from log-probabilities, so a
-logit of +-100 gives neither an infinity nor a NaN. TensorFlow is imported where it is first needed:
-the config check reads `LOSSES` before that import's 4 s.
+`trainer.config` fits each `[[loss]]` entry to the records' label (`fit_loss`), `trainer.loop` sums
+them, each times its weight. A masked example and a target of -1 add nothing, neither to the loss
+nor to a gradient. All are computed from log-probabilities, so a logit of +-100 gives neither an
+infinity nor a NaN. TensorFlow is imported where it is first needed: the config check reads `LOSSES`
+before that import's 4 s.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+Over = Literal["sigmoid", "softmax"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossKind:
     """A line of `LOSSES`: the formula, and what it is a formula of."""
 
     formula: Callable[[LossConfig, tf.Tensor, tf.Tensor], tf.Tensor]
-    over: Literal["sigmoid", "softmax"]  # softmax: one class of several is true
+    over: Over  # softmax: one class of several is true
     is_focal: bool  # takes alpha and gamma
 
 
@@ -33,12 +38,13 @@ class LossKind:
 class LossConfig:
     """`[[loss]]`: one term of the training loss, on one head.
 
-    `alpha` balances classes: the weight of positives, 1 - alpha that of negatives, for
-    `sigmoid_focal`; one weight a class for `softmax_focal`. The focal ones with `gamma = 0` and no
-    alpha are `bce` and `ce`.
+    `cross_entropy` and `focal` serve every label: over a softmax of its classes if it is
+    multiclass, else over a sigmoid each. `alpha` balances classes: the weight of positives, 1 -
+    alpha that of negatives, over sigmoids; one weight a class over a softmax. The focal ones with
+    `gamma = 0` and no alpha are the cross-entropies.
     """
 
-    kind: str
+    kind: str = "cross_entropy"
     head: str = "target"
     weight: float = 1.0
     alpha: float | tuple[float, ...] | None = None
@@ -46,34 +52,42 @@ class LossConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in LOSSES:
-            raise ValueError(f"unknown kind {self.kind!r}; {nearest(self.kind, LOSSES)}")
+        known = {**LABEL_LOSSES, **LOSSES}
+        if self.kind not in known:
+            raise ValueError(f"unknown kind {self.kind!r}; {nearest(self.kind, known)}")
         if self.head != "target":
             raise ValueError(f"head must be 'target', the one head there is, got {self.head!r}")
-        if self.weight < 0:
-            raise ValueError(f"weight must be 0 or more, got {self.weight}")
-        if not LOSSES[self.kind].is_focal and (self.alpha, self.gamma) != (None, None):
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight must be 0 or more and finite, got {self.weight}")
+        fitted = LABEL_LOSSES[self.kind]["sigmoid"] if self.kind in LABEL_LOSSES else self.kind
+        if not LOSSES[fitted].is_focal and (self.alpha, self.gamma) != (None, None):
             raise ValueError(f"alpha and gamma belong to focal losses, got them for {self.kind!r}")
-        if self.gamma is not None and self.gamma < 0:
-            raise ValueError(f"gamma must be 0 or more, got {self.gamma}")
+        if self.gamma is not None and not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma must be 0 or more and finite, got {self.gamma}")
         if isinstance(self.alpha, float) and not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
+        if isinstance(self.alpha, tuple) and not all(0 <= a < math.inf for a in self.alpha):
+            raise ValueError(f"alpha must be weights of 0 or more, got {list(self.alpha)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
 
 
-def default_loss(label: LabelInfo) -> LossConfig:
-    """Plain cross-entropy of the kind that the label calls for."""
-    return LossConfig(kind="ce" if label.kind == "multiclass" else "bce")
+def fit_loss(config: LossConfig, label: LabelInfo, where: str) -> LossConfig:
+    """The loss as it runs on this label: `focal` and `cross_entropy` become what they are on it.
 
-
-def check_loss(config: LossConfig, label: LabelInfo, where: str) -> None:
-    """Raises SettingsError when the loss, or its alpha, does not fit the records' label."""
-    over = "softmax" if label.kind == "multiclass" else "sigmoid"
+    Raises:
+      SettingsError: the loss, or its alpha, does not fit the label.
+    """
+    over: Over = "softmax" if label.kind == "multiclass" else "sigmoid"
+    if config.kind in LABEL_LOSSES:
+        config = dataclasses.replace(config, kind=LABEL_LOSSES[config.kind][over])
     if LOSSES[config.kind].over != over:
-        fitting = " or ".join(name for name, kind in LOSSES.items() if kind.over == over)
+        fitting = ", ".join(
+            [*LABEL_LOSSES, *(name for name, kind in LOSSES.items() if kind.over == over)]
+        )
         raise SettingsError(
-            f"{where}: loss.kind must be {fitting} for a {label.kind} label, got {config.kind!r}"
+            f"{where}: loss.kind must be one of {fitting} for a {label.kind} label, "
+            f"got {config.kind!r}"
         )
     alpha, classes = config.alpha, len(label.classes)
     if (
@@ -84,6 +98,7 @@ def check_loss(config: LossConfig, label: LabelInfo, where: str) -> None:
         raise SettingsError(f"{where}: loss.alpha must be a list of {classes} weights, got {alpha}")
     if over == "sigmoid" and isinstance(alpha, tuple):
         raise SettingsError(f"{where}: loss.alpha must be one number, got {list(alpha)}")
+    return config
 
 
 def example_losses(
@@ -105,7 +120,7 @@ def sigmoid_focal(config: LossConfig, logits: tf.Tensor, targets: tf.Tensor) -> 
     import tensorflow as tf
 
     gamma, alpha = _gamma(config), config.alpha
-    assert not isinstance(alpha, tuple)  # `check_loss` has refused it
+    assert not isinstance(alpha, tuple)  # `fit_loss` has refused it
     targets = tf.cast(tf.reshape(targets, tf.shape(logits)), tf.float32)
     is_known = tf.cast(targets >= 0, tf.float32)
     soft = targets * (1 - config.label_smoothing) + config.label_smoothing / 2
@@ -147,4 +162,10 @@ LOSSES = {
     "ce": LossKind(formula=softmax_focal, over="softmax", is_focal=False),
     "sigmoid_focal": LossKind(formula=sigmoid_focal, over="sigmoid", is_focal=True),
     "softmax_focal": LossKind(formula=softmax_focal, over="softmax", is_focal=True),
+}
+
+# For a recipe that serves every label: what `fit_loss` makes of them.
+LABEL_LOSSES: dict[str, dict[Over, str]] = {
+    "cross_entropy": {"sigmoid": "bce", "softmax": "ce"},
+    "focal": {"sigmoid": "sigmoid_focal", "softmax": "softmax_focal"},
 }

@@ -50,9 +50,9 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
     is the mean of the classes' AUC (each against the rest), and so is `average_precision`. Classes
     that are absent, or alone, are left out of means.
     """
-    truth, probs = _truth(predictions), predictions.probs
+    truths, probs = truth(predictions), predictions.probs
     by_class = [
-        _both(truth[:, place], probs[:, place])
+        _both(truths[:, place], probs[:, place])
         for place in range(len(output_classes(predictions.label)))
     ]
     macro_auc, macro_precision = _mean_of_known(by_class)
@@ -62,24 +62,27 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
     if label.kind == "binary":
         auc, precision = by_class[0]
         return {"auc": auc, "average_precision": precision}
-    is_positive = truth[:, positive_places(label)].max(axis=1)  # NaN stays NaN
+    is_positive = truths[:, positive_places(label)].max(axis=1)  # NaN stays NaN
     auc, precision = _both(is_positive, scores(predictions))
     return {"auc": auc, "average_precision": precision, "macro_auc": macro_auc}
 
 
-def _truth(predictions: Predictions) -> npt.NDArray[np.float64]:
-    """float64 [N, L] of 0, 1 and NaN (unknown), a column an output class."""
+def truth(predictions: Predictions) -> npt.NDArray[np.float64]:
+    """float64 [N, L] of 0, 1 and NaN (unknown), a column an output class; soft targets cut at 0.5.
+
+    What counts as positive, for every figure and every count.
+    """
     label, targets = predictions.label, predictions.targets
     if label.kind == "multilabel":
         return np.where(targets < 0, np.nan, (targets >= 0.5).astype(np.float64))
     index = np.arange(len(label.classes))
-    truth = np.where(targets[:, None] < 0, np.nan, (targets[:, None] == index).astype(np.float64))
-    return truth[:, 1:] if label.kind == "binary" else truth
+    is_class = np.where(targets[:, None] < 0, np.nan, (targets[:, None] == index).astype(float))
+    return is_class[:, 1:] if label.kind == "binary" else is_class
 
 
-def _both(truth: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> tuple[float, float]:
-    is_known = ~np.isnan(truth)
-    is_positive = truth[is_known] == 1
+def _both(target: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> tuple[float, float]:
+    is_known = ~np.isnan(target)
+    is_positive = target[is_known] == 1
     return roc_auc(is_positive, score[is_known]), average_precision(is_positive, score[is_known])
 
 

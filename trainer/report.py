@@ -8,14 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.predictions import Predictions, positive_places
-from trainer.metrics import as_text, evaluate
+from trainer.metrics import as_text, evaluate, truth
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
     """AUC of each fold and of all rows pooled, and over how many rows."""
 
-    by_fold: dict[int, float]
+    by_fold: dict[int, float]  # -1: of given parts
+    given_parts: tuple[str, ...] = ()  # their names
     pooled: float
     pooled_precision: float
     rows: int  # with a known target
@@ -46,18 +47,15 @@ def fold_figures(predictions: Predictions) -> Figures:
         for fold in sorted(frame["fold"].unique().tolist())
     }
     pooled = evaluate(predictions)
-    targets = predictions.targets
-    if label.kind == "multilabel":
-        is_known, is_positive = (targets >= 0).any(axis=1), (targets > 0).any(axis=1)
-    else:
-        places = [1] if label.kind == "binary" else positive_places(label)
-        is_known, is_positive = targets >= 0, np.isin(targets, places)
+    truths = truth(predictions)
+    scored = truths[:, positive_places(label)] if label.kind == "multiclass" else truths
     return Figures(
         by_fold=by_fold,
+        given_parts=tuple(sorted(frame.loc[frame["fold"] < 0, "part"].unique())),
         pooled=pooled["auc"],
         pooled_precision=pooled["average_precision"],
-        rows=int(is_known.sum()),
-        positives=int(is_positive.sum()),
+        rows=int((~np.isnan(truths)).any(axis=1).sum()),
+        positives=int((scored == 1).any(axis=1).sum()),
     )
 
 
@@ -76,11 +74,14 @@ def score_table(lines: Mapping[str, Figures]) -> str:
 
 
 def fold_table(figures: Figures) -> str:
-    """A line a fold of one run, then mean ± deviation and the pooled figure."""
-    text = [f"fold {fold:>3}   AUC {as_text(auc)}" for fold, auc in figures.by_fold.items()]
-    text.append(f"mean       AUC {as_text(figures.mean)} ± {as_text(figures.std)} over folds")
-    text.append(
-        f"pooled     AUC {as_text(figures.pooled)}   AP {as_text(figures.pooled_precision)}   "
+    """A line a fold of one run, mean ± deviation, the pooled figure; for given parts one line."""
+    pooled = (
+        f"AUC {as_text(figures.pooled)}   AP {as_text(figures.pooled_precision)}   "
         f"{figures.rows} rows, {figures.positives} positive"
     )
+    if figures.given_parts:
+        return f"{', '.join(figures.given_parts):10} {pooled}"
+    text = [f"fold {fold:>3}   AUC {as_text(auc)}" for fold, auc in figures.by_fold.items()]
+    text.append(f"mean       AUC {as_text(figures.mean)} ± {as_text(figures.std)} over folds")
+    text.append(f"pooled     {pooled}")
     return "\n".join(text)

@@ -1,15 +1,15 @@
-"""The folder of a run: `config.toml`, a `foldK/` each, and which of them are complete.
+"""The folder of a run: `config.toml`, `records.json`, a `foldK/` each, and which are complete.
 
-A fold is complete when its predictions carry the digest of this recipe on these records; they are
-written last. So whatever an older recipe or a killed process left behind is never taken for a
-result.
+A fold is complete when its predictions carry the digests of this recipe on these records; they are
+written last, and withdrawn before the fold is trained again. So whatever an older recipe, older
+shards or a killed process left behind is never taken for a result.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+import json
+from collections.abc import Mapping
 
 from pipeline import storage
 from pipeline.errors import SettingsError
@@ -21,16 +21,28 @@ from pipeline.predictions import (
     write_predictions,
 )
 from pipeline.records.manifest import Manifest
-from pipeline.settings import load_toml, to_tables, to_toml
+from pipeline.settings import differences, load_toml, to_tables, to_toml
 from trainer.config import Config
+from trainer.folds import FoldParts
 
 CONFIG_NAME = "config.toml"
+RECORDS_NAME = "records.json"
+
+Digests = Mapping[str, str]
 
 
-def run_digest(config: Config, manifest: Manifest) -> str:
-    """SHA-256 of the resolved recipe and of the records' plan and rendering."""
-    text = "\n".join([to_toml(config), manifest.plan_digest, manifest.render_digest])
-    return hashlib.sha256(text.encode()).hexdigest()
+def fold_digests(config: Config, manifest: Manifest, fold: FoldParts) -> dict[str, str]:
+    """What a fold's predictions follow from: recipe, plan, rendering, and the shards it reads.
+
+    The shards count beside plan and rendering, for an image that was mended changes neither.
+    """
+    shards = manifest.shards_of((*fold.train, *fold.validation))
+    return {
+        "recipe_digest": _sha256(to_toml(config)),
+        "plan_digest": manifest.plan_digest,
+        "render_digest": manifest.render_digest,
+        "shards_digest": _sha256("\n".join(shard.sha256 for shard in shards)),
+    }
 
 
 def fold_folder(run: str, number: int) -> str:
@@ -38,52 +50,86 @@ def fold_folder(run: str, number: int) -> str:
     return storage.join(run, f"fold{number}")
 
 
-def write_config(run: str, config: Config) -> None:
-    """Writes the resolved recipe as `RUN/config.toml`."""
+def start_run(run: str, config: Config, manifest: Manifest) -> None:
+    """Writes what the run is of: the resolved recipe, and which records."""
+    records = json.dumps(_identity(manifest), indent=1) + "\n"
+    storage.write_text(storage.join(run, RECORDS_NAME), records)
     storage.write_text(storage.join(run, CONFIG_NAME), to_toml(config))
 
 
-def refuse_other_recipe(run: str, config: Config) -> None:
-    """Raises SettingsError when the folder holds a run of another recipe, naming what differs."""
+def refuse_another_run(run: str, config: Config, manifest: Manifest) -> None:
+    """Raises SettingsError when the folder holds a run of other records or of another recipe.
+
+    The message names what differs. Records whose shards alone differ (rows of theirs were mended)
+    are the same records.
+    """
+    path = storage.join(run, RECORDS_NAME)
+    if storage.exists(path):
+        there = json.loads(storage.read_text(path))
+        _refuse(run, "records", differences(there, _identity(manifest)))
     path = storage.join(run, CONFIG_NAME)
     if storage.exists(path):
-        old, new = _flat(load_toml(path)), _flat(to_tables(config))
-        differing = [
-            f"{key} (there {old.get(key)!r}, asked {new.get(key)!r})"
-            for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)
-        ]
-        if differing:
-            raise SettingsError(
-                f"{run}: config must be the one the run was started with, got other "
-                f"{', '.join(differing)}; give another --run, or --fresh to start this one afresh"
-            )
+        _refuse(run, "config", differences(load_toml(path), to_tables(config)))
 
 
-def finished_fold(run: str, number: int, digest: str) -> Predictions | None:
-    """The predictions of a complete fold of this digest, else None."""
-    folder = fold_folder(run, number)
-    if not storage.exists(storage.join(folder, PREDICTIONS_NAME)):
-        return None
-    if not storage.list_names(storage.join(folder, "checkpoints")):
-        return None
-    predictions = read_predictions(folder)
-    return predictions if predictions.run.get("digest") == digest else None
+def withdraw_fold(run: str, number: int) -> None:
+    """Removes the predictions of a fold and of the run, which say "complete", before training."""
+    storage.remove(storage.join(run, PREDICTIONS_NAME))
+    storage.remove(storage.join(fold_folder(run, number), PREDICTIONS_NAME))
 
 
-def gather_folds(run: str, numbers: Iterable[int], digest: str) -> Predictions:
-    """Writes `RUN/predictions.parquet` of every complete fold, in order of row, and returns it."""
-    found = (finished_fold(run, number, digest) for number in numbers)
+def finished_fold(run: str, number: int, digests: Digests) -> Predictions | None:
+    """The predictions of a complete fold of these digests, else None."""
+    predictions = _read_fold(run, number)
+    return predictions if predictions and not _differing(predictions, digests) else None
+
+
+def has_older_shards(run: str, number: int, digests: Digests) -> bool:
+    """True when the fold is complete but for shards that have changed since."""
+    predictions = _read_fold(run, number)
+    return predictions is not None and _differing(predictions, digests) == ["shards_digest"]
+
+
+def gather_folds(run: str, digests: Mapping[int, Digests]) -> Predictions:
+    """Writes `RUN/predictions.parquet` of every complete fold, in order of row, and returns it.
+
+    `digests` holds those of each fold of the run, by its number.
+    """
+    found = (finished_fold(run, number, of_fold) for number, of_fold in digests.items())
     parts = [predictions for predictions in found if predictions is not None]
     merged = concatenate(parts, {**parts[0].run, "folds": [part.run["fold"] for part in parts]})
     write_predictions(storage.join(run, PREDICTIONS_NAME), merged)
     return merged
 
 
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"train": {"epochs": 3}}` as `{"train.epochs": 3}`; lists stay whole."""
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
-        flat.update({f"{prefix}{key}": value} if inner is None else inner)
-    return flat
+def _read_fold(run: str, number: int) -> Predictions | None:
+    folder = fold_folder(run, number)
+    if not storage.exists(storage.join(folder, PREDICTIONS_NAME)):
+        return None
+    if not storage.list_names(storage.join(folder, "checkpoints")):
+        return None
+    return read_predictions(folder)
+
+
+def _differing(predictions: Predictions, digests: Digests) -> list[str]:
+    return [name for name, digest in digests.items() if predictions.run.get(name) != digest]
+
+
+def _identity(manifest: Manifest) -> dict[str, str]:
+    return {
+        "name": manifest.name,
+        "plan_digest": manifest.plan_digest,  # table, labels, parts and seed
+        "render_digest": manifest.render_digest,  # size, fit and quality
+    }
+
+
+def _refuse(run: str, what: str, differing: list[str]) -> None:
+    if differing:
+        raise SettingsError(
+            f"{run}: {what} must be what the run was started with, got other "
+            f"{', '.join(differing)}; give another --run, or --fresh to start this one afresh"
+        )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,6 +8,7 @@ TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +30,10 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
             raise ValueError(f"unknown kind {self.kind!r}; {nearest(self.kind, SCHEDULES)}")
-        if self.warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be 0 or more, got {self.warmup_epochs}")
+        if not 0 <= self.warmup_epochs < math.inf:
+            raise ValueError(
+                f"warmup_epochs must be 0 or more and finite, got {self.warmup_epochs}"
+            )
         if not 0 <= self.final_fraction <= 1:
             raise ValueError(f"final_fraction must be in [0, 1], got {self.final_fraction}")
 

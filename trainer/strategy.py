@@ -1,17 +1,31 @@
 """Where training runs: TPU cores, several GPUs, logical CPU devices for a rehearsal, or one device.
 
-`trainer.task` makes one strategy a process, before anything else touches TensorFlow's devices.
+`trainer.task` makes one strategy a process, before anything else touches TensorFlow's devices. What
+can be refused before TensorFlow's import `check_replicas` refuses.
 """
 
 from __future__ import annotations
 
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class DeviceError(SettingsError):
     """The devices that were asked for are not there."""
+
+
+def check_replicas(replicas: int, batch_size: int) -> None:
+    """Raises DeviceError when the global batch does not divide over so many replicas."""
+    if replicas < 1:
+        raise DeviceError(f"--replicas must be 1 or more, got {replicas}")
+    if batch_size % replicas:
+        raise DeviceError(
+            f"train.batch_size must be a multiple of the {replicas} replicas, got {batch_size}"
+        )
 
 
 def make_strategy(tpu: str | None, replicas: int | None, batch_size: int) -> tf.distribute.Strategy:
@@ -22,15 +36,13 @@ def make_strategy(tpu: str | None, replicas: int | None, batch_size: int) -> tf.
         the global batch does not divide over the replicas.
     """
     strategy = _choose(tpu, replicas)
-    if batch_size % strategy.num_replicas_in_sync:
-        raise DeviceError(
-            f"train.batch_size must be a multiple of the {strategy.num_replicas_in_sync} replicas, "
-            f"got {batch_size}"
-        )
+    check_replicas(strategy.num_replicas_in_sync, batch_size)
     return strategy
 
 
 def _choose(tpu: str | None, replicas: int | None) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
     if tpu is not None:
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
@@ -43,8 +55,6 @@ def _choose(tpu: str | None, replicas: int | None) -> tf.distribute.Strategy:
             ) from error
         return tf.distribute.TPUStrategy(resolver)
     if replicas is not None:
-        if replicas < 1:
-            raise DeviceError(f"--replicas must be 1 or more, got {replicas}")
         [cpu] = tf.config.list_physical_devices("CPU")
         devices = [tf.config.LogicalDeviceConfiguration()] * replicas
         try:

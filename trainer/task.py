@@ -19,17 +19,20 @@ from collections.abc import Sequence
 
 from pipeline.command_line import Parser, run
 from pipeline.records.manifest import read_rows
+from pipeline.stream.augment import Op, build_ops, check_geometry
 from pipeline.stream.records import Records, open_records
 from trainer.config import Config, load_config, resolve
 from trainer.folds import FoldParts, check_examples, choose_folds, fold_parts
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
     finished_fold,
+    fold_digests,
     gather_folds,
-    refuse_other_recipe,
-    run_digest,
-    write_config,
+    has_older_shards,
+    refuse_another_run,
+    start_run,
 )
+from trainer.strategy import check_replicas, make_strategy
 
 
 def build_parser() -> Parser:
@@ -48,7 +51,9 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--folds", default="all", help="all (default), or such as 0,1")
     parser.add_argument(
-        "--fresh", action="store_true", help="train again, also over a run of another recipe"
+        "--fresh",
+        action="store_true",
+        help="train again, also over a run of another recipe or other records",
     )
     parser.add_argument(
         "--allow_failures", action="store_true", help="take records that lack too many rows"
@@ -72,18 +77,24 @@ def train(flags: argparse.Namespace) -> int:
     folds = fold_parts(records.manifest, config.data)
     chosen = choose_folds(folds, flags.folds)
     check_examples(records.manifest, chosen, config.train.batch_size)
+    if flags.replicas is not None:
+        check_replicas(flags.replicas, config.train.batch_size)
+    ops = build_ops(config.augment)
     if not flags.fresh:
-        refuse_other_recipe(flags.run, config)
-    digest = run_digest(config, records.manifest)
+        refuse_another_run(flags.run, config, records.manifest)
+    digests = {fold.number: fold_digests(config, records.manifest, fold) for fold in folds}
     waiting = []
     for fold in chosen:
-        if not flags.fresh and finished_fold(flags.run, fold.number, digest):
-            print(f"fold {fold.number} is complete: skipped (--fresh trains it again)", flush=True)
-        else:
-            waiting.append(fold)
+        name, of_fold = f"fold {fold.number}", digests[fold.number]
+        if not flags.fresh and finished_fold(flags.run, fold.number, of_fold):
+            print(f"{name} is complete: skipped (--fresh trains it again)", flush=True)
+            continue
+        if not flags.fresh and has_older_shards(flags.run, fold.number, of_fold):
+            print(f"{name}: the records' shards have changed since it was trained: trained again")
+        waiting.append(fold)
     if waiting:
-        _train_folds(flags, records, config, digest, waiting)
-    predictions = gather_folds(flags.run, [fold.number for fold in folds], digest)
+        _train_folds(flags, records, config, ops, waiting)
+    predictions = gather_folds(flags.run, digests)
     print(fold_table(fold_figures(predictions)))
     return 0
 
@@ -92,7 +103,7 @@ def _train_folds(
     flags: argparse.Namespace,
     records: Records,
     config: Config,
-    digest: str,
+    ops: tuple[Op, ...],
     folds: Sequence[FoldParts],
 ) -> None:
     # TensorFlow starts here, after all that can be refused without it. It notes CPU features, and a
@@ -100,20 +111,18 @@ def _train_folds(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Each fold has a loop of its own, which TensorFlow takes for a function traced in vain.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from pipeline.stream.augment import build_ops
     from trainer.fold_run import Run, train_fold
-    from trainer.strategy import make_strategy
 
     shared = Run(
         folder=flags.run,
         config=config,
-        digest=digest,
         records=records,
         rows=read_rows(flags.records),
-        ops=build_ops(config.augment),
+        ops=ops,
         strategy=make_strategy(flags.tpu, flags.replicas, config.train.batch_size),
     )
-    write_config(flags.run, config)
+    check_geometry(ops)  # after the strategy, for it starts TensorFlow's devices
+    start_run(flags.run, config, records.manifest)
     for fold in folds:
         train_fold(shared, fold)
 

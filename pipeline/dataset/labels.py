@@ -71,6 +71,8 @@ def _binary(values: pd.Series, spec: LabelSpec, where: str) -> tuple[np.ndarray,
         _check_values(values, numbers, "0 or 1 (or name the positive values)", where)
         classes = ("0", "1")
         target = values.map(numbers).to_numpy()
+        if spec.kind is None and len(np.unique(target[target != UNKNOWN])) < 2:
+            raise _one_class(values, where)
     return target.astype(np.int64), LabelInfo(kind="binary", classes=classes, positive=classes[1:])
 
 
@@ -78,10 +80,7 @@ def _multiclass(values: pd.Series, spec: LabelSpec, where: str) -> tuple[np.ndar
     classes = spec.classes or _ordered(set(values.unique()) - {""})
     _check_values(values, {*classes, ""}, f"one of {', '.join(classes)}", where)
     if len(classes) < 2:
-        raise TableError(
-            f"{where}: column {values.name!r} must have two classes or more, "
-            f"got {', '.join(map(repr, classes)) or 'none'}"
-        )
+        raise _one_class(values, where)
     _check_known(values, spec.positive, "label.positive", where)
     index = {name: place for place, name in enumerate(classes)} | {"": UNKNOWN}
     target = values.map(index).to_numpy(np.int64)
@@ -101,6 +100,15 @@ def _multilabel(
         if name not in columns:
             raise TableError(f"{where}: label.positive must be label columns, got {name!r}")
     return target, LabelInfo(kind="multilabel", classes=columns, positive=spec.positive)
+
+
+def _one_class(values: pd.Series, where: str) -> TableError:
+    classes = sorted(set(values.unique()) - {""})
+    return TableError(
+        f"{where}: column {values.name!r} must have two classes or more, got "
+        f"{', '.join(map(repr, classes)) or 'none'}; name label.kind and label.classes where the "
+        "others are known but do not occur, or leave the label out"
+    )
 
 
 def _ordered(classes: set[str]) -> tuple[str, ...]:

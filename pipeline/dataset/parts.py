@@ -8,24 +8,27 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 
 from pipeline.dataset.folds import assign_parts
 from pipeline.dataset.labels import TableError, one_hot
-from pipeline.dataset.spec import FoldsSpec
+from pipeline.dataset.spec import DatasetSpec, FoldsSpec
 from pipeline.dataset.table import Table
 
 GIVEN_PARTS = ("train", "val", "test", "holdout", "unlabelled")
 
 
-def name_parts(table: Table, folds: FoldsSpec, where: str) -> tuple[np.ndarray, np.ndarray]:
+def name_parts(table: Table, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
     """Part object [N] (`fold0`, `holdout`, …) and fold int64 [N] (-1 outside folds) of each row."""
+    folds, where = spec.folds, spec.table.csv
     if table.given is not None:
-        parts = _given_parts(table, folds, where)
+        parts = _given_parts(table, spec)
     elif table.label.kind == "none":
         parts = np.full(len(table), "unlabelled", object)
     else:
         parts = _dealt_parts(table, folds, where)
-    return parts, np.array([fold_of(part) for part in parts], np.int64)
+    names, number = np.unique(parts, return_inverse=True)
+    return parts, np.array([fold_of(name) for name in names], np.int64)[number]
 
 
 def fold_of(part: str) -> int:
@@ -48,36 +51,37 @@ def _dealt_parts(table: Table, folds: FoldsSpec, where: str) -> np.ndarray:
         shares = [(1 - folds.holdout) / folds.count] * folds.count + [folds.holdout]
     labels = one_hot(table.target, len(table.label.classes))
     try:
-        dealt = assign_parts(table.groups, labels, shares, folds.seed)
+        dealt = assign_parts(table.units, labels, shares, folds.seed)
     except ValueError as error:  # fewer groups than parts
         raise TableError(f"{where}: {error}") from error
     return np.array(names, object)[dealt]
 
 
-def _given_parts(table: Table, folds: FoldsSpec, where: str) -> np.ndarray:
-    assert table.given is not None
-    by_value = {value: _part_named(value, folds, where) for value in set(table.given)}
-    parts = np.array([by_value[value] for value in table.given], object)
-    first: dict[str, str] = {}
-    split = {
-        g for g, part in zip(table.groups, parts, strict=True) if first.setdefault(g, part) != part
-    }
-    if split:
-        raise TableError(
-            f"{where}: a group must be in one part only, got {len(split)} groups that "
-            f"folds.column {folds.column!r} puts into several; leave folds.column out to have "
-            "parts dealt, or table.group if rows of one group may be parted"
-        )
+def _given_parts(table: Table, spec: DatasetSpec) -> np.ndarray:
+    values, number = np.unique(np.asarray(table.given, object), return_inverse=True)
+    parts: np.ndarray = np.array([_part_named(value, spec) for value in values], object)[number]
+    for units, what, mend in (
+        (table.groups, "a group", "table.group if rows of one group may be parted"),
+        (table.units, "a joined group", "folds.join_groups if its pairs may be parted"),
+    ):
+        pairs = pd.DataFrame({"unit": units, "part": parts}).drop_duplicates()
+        split = int((pairs["unit"].value_counts() > 1).sum())
+        if split:
+            raise TableError(
+                f"{spec.table.csv}: {what} must be in one part only, got {split} groups that "
+                f"folds.column {spec.folds.column!r} puts into several; leave folds.column out to "
+                f"have parts dealt, or {mend}"
+            )
     return parts
 
 
-def _part_named(value: str, folds: FoldsSpec, where: str) -> str:
+def _part_named(value: str, spec: DatasetSpec) -> str:
     number = re.fullmatch(r"(?:fold)?(\d+)(?:\.0)?", value)
     if number:
         return f"fold{int(number[1])}"
-    if value in GIVEN_PARTS:
+    if value in GIVEN_PARTS or (spec.folders is not None and value in spec.folders.parts):
         return value
     raise TableError(
-        f"{where}: column {folds.column!r} must be a fold's number, -1 (left out) or one of "
-        f"{', '.join(GIVEN_PARTS)}, got {value!r}"
+        f"{spec.table.csv}: column {spec.folds.column!r} must be a fold's number, -1 (left out) or "
+        f"one of {', '.join(GIVEN_PARTS)}, got {value!r}"
     )

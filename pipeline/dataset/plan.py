@@ -28,6 +28,7 @@ from pipeline.records.features import Feature, features_from_json, features_to_j
 from pipeline.records.label import LabelInfo, label_from_json
 from pipeline.records.manifest import PartInfo
 from pipeline.records.tfds import shard_file
+from pipeline.settings import differences
 
 SCHEMA_VERSION = 1
 DEFAULT_ROWS_PER_SHARD = 1024
@@ -59,6 +60,7 @@ class Plan:
     parts: tuple[PartInfo, ...]
     shards: tuple[ShardPlan, ...]
     dropped: int
+    notes: tuple[str, ...] = ()  # what a user should know of how the table was read
 
     def to_json(self) -> str:
         """One deterministic text for one plan."""
@@ -77,7 +79,9 @@ def make_plan(table: Table, spec: DatasetSpec, rows_per_shard: int) -> tuple[Pla
             "path": table.paths,
         }
     )
-    rows["part"], rows["fold"] = name_parts(table, spec.folds, spec.table.csv)
+    rows["part"], rows["fold"] = name_parts(table, spec)
+    if table.vectors is not None:
+        rows["values_offset"], rows["values_bytes"] = table.vectors.offsets, table.vectors.sizes
     for feature in table.features:
         if feature.role in ("id", "group"):
             continue
@@ -90,10 +94,10 @@ def make_plan(table: Table, spec: DatasetSpec, rows_per_shard: int) -> tuple[Pla
         for shard in cut_part(spec.name, part, int(sizes[part]), rows_per_shard)
     ]
     rows = _order_rows(rows, parts, shards, spec.folds.seed)
-    features = _record_features(table)
+    features = _record_features(table, spec)
     plan = Plan(
         name=spec.name,
-        digest=_digest(rows, features, table.label),
+        digest=_digest(spec.name, rows, features, table.label),
         spec=spec_to_json(spec),
         rows_per_shard=rows_per_shard,
         features=features,
@@ -101,21 +105,44 @@ def make_plan(table: Table, spec: DatasetSpec, rows_per_shard: int) -> tuple[Pla
         parts=tuple(count_part(rows, part, table.label) for part in parts),
         shards=tuple(shards),
         dropped=table.dropped,
+        notes=table.notes,
     )
     return plan, rows
 
 
-def write_plan(folder: str, plan: Plan, rows: pd.DataFrame) -> None:
-    """Writes `plan.parquet`, a row group a shard, then `plan.json`."""
-    schema = pa.Table.from_pandas(rows, preserve_index=False).schema
+def write_plan(folder: str, plan: Plan, rows: pd.DataFrame, may_replace: bool = False) -> None:
+    """Writes `plan.json`, then `plan.parquet`, a row group a shard.
+
+    A plan that is there already must be equal, and its rows are written again, for they may be
+    damaged or not there yet. `may_replace` says that another plan may go, as long as no size was
+    begun under it: for who looks at folds until they please.
+
+    Raises:
+      PlanError: there is another plan; it is left as it is.
+    """
+    path = storage.join(folder, "plan.json")
+    if may_replace and not storage.exists(storage.join(folder, "done")):
+        storage.write_text(path, plan.to_json())
+    elif not storage.write_new(path, plan.to_json()):
+        there = read_plan(folder)
+        if there.digest != plan.digest:
+            old, new = (
+                {**json.loads(json.dumps(one.spec)), "rows_per_shard": one.rows_per_shard}
+                for one in (there, plan)
+            )
+            differing = differences(old, new) or ["the table's rows"]
+            raise PlanError(
+                f"{folder}: the plan must be the one that is there, got another: "
+                f"{', '.join(differing)}; write into another --output, or give --overwrite to "
+                "start this one afresh"
+            )
+    table = pa.Table.from_pandas(rows, preserve_index=False)
     path = storage.join(folder, "plan.parquet")
-    with storage.writing(path) as file, pq.ParquetWriter(file, schema) as writer:
+    with storage.writing(path) as file, pq.ParquetWriter(file, table.schema) as writer:
         start = 0
         for shard in plan.shards:
-            piece = rows.iloc[start : start + shard.rows]
-            writer.write_table(pa.Table.from_pandas(piece, schema, preserve_index=False))
+            writer.write_table(table.slice(start, shard.rows), row_group_size=shard.rows)
             start += shard.rows
-    storage.write_text(storage.join(folder, "plan.json"), plan.to_json())
 
 
 def read_plan(folder: str) -> Plan:
@@ -137,6 +164,7 @@ def read_plan(folder: str) -> Plan:
                 "label": label_from_json(tables["label"]),
                 "parts": tuple(PartInfo(**part) for part in tables["parts"]),
                 "shards": tuple(ShardPlan(**shard) for shard in tables["shards"]),
+                "notes": tuple(tables["notes"]),
             }
         )
     except FileNotFoundError as error:
@@ -175,7 +203,9 @@ def cut_part(name: str, part: str, examples: int, rows_per_shard: int) -> list[S
 def count_part(rows: pd.DataFrame, part: str, label: LabelInfo) -> PartInfo:
     """What `rows` (columns part, group, target) hold of one part."""
     mine = rows[rows["part"] == part]
-    target = np.array(list(mine["target"]))
+    target = mine["target"].to_numpy()
+    if target.dtype == object and len(target):  # a vector a row
+        target = np.stack(list(target))
     return PartInfo(
         part=part,
         fold=fold_of(part),
@@ -189,8 +219,9 @@ def _order_rows(
     rows: pd.DataFrame, parts: Sequence[str], shards: Sequence[ShardPlan], seed: int
 ) -> pd.DataFrame:
     """Rows by part, then by hash(seed, id): a shard is a fair sample of its part."""
-    hashes = (hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8) for i in rows["id"])
-    keys = np.frombuffer(b"".join(one.digest() for one in hashes), ">u8")
+    hash_of, names = hashlib.blake2b, (f"{seed}:{name}".encode() for name in rows["id"].tolist())
+    digests = [hash_of(name, digest_size=8).digest() for name in names]
+    keys = np.frombuffer(b"".join(digests), ">u8")
     place = rows["part"].map({part: index for index, part in enumerate(parts)})
     order = np.lexsort([keys, place.to_numpy()])
     rows = rows.iloc[order].reset_index(drop=True)
@@ -200,32 +231,49 @@ def _order_rows(
     return rows
 
 
-def _record_features(table: Table) -> tuple[Feature, ...]:
+def _record_features(table: Table, spec: DatasetSpec) -> tuple[Feature, ...]:
     """A record's features: the table's columns and what the pipeline itself adds."""
     of_pipeline = [
         Feature(name="row", dtype="int64", role="row"),
         Feature(name="part", dtype="string", role="part"),
         Feature(name="fold", dtype="int64", role="fold"),
-        Feature(name="image", dtype="bytes", role="image"),
-        Feature(name="width", dtype="int64", role="source"),
-        Feature(name="height", dtype="int64", role="source"),
         Feature(name="sha256", dtype="string", role="source"),
-        Feature(name="target", dtype="int64", role="target"),
     ]
     if table.target.ndim == 2:
         shape = (table.target.shape[1],)
-        of_pipeline[-1] = Feature(name="target", dtype="float32", shape=shape, role="target")
+        of_pipeline.append(Feature(name="target", dtype="float32", shape=shape, role="target"))
+    else:
+        of_pipeline.append(Feature(name="target", dtype="int64", role="target"))
+    if table.vectors is not None:
+        length = (table.vectors.source.length,)
+        of_pipeline.append(Feature(name="values", dtype="float32", shape=length, role="values"))
+    if spec.has_images:
+        of_pipeline += [
+            Feature(name="image", dtype="bytes", role="image"),
+            Feature(name="width", dtype="int64", role="source"),
+            Feature(name="height", dtype="int64", role="source"),
+        ]
     return tuple(sorted([*of_pipeline, *table.features], key=lambda f: f.name))
 
 
-def _digest(rows: pd.DataFrame, features: Sequence[Feature], label: LabelInfo) -> str:
+def _digest(name: str, rows: pd.DataFrame, features: Sequence[Feature], label: LabelInfo) -> str:
     """SHA-256 over each row's content and place: equal digests, equal records but for pixels."""
     digest = hashlib.sha256()
-    head = [SCHEMA_VERSION, features_to_json(features), dataclasses.asdict(label)]
+    head = [SCHEMA_VERSION, name, features_to_json(features), dataclasses.asdict(label)]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for name in sorted(rows.columns):
-        values = rows[name].tolist()
-        if name == "target" and len(values) and isinstance(values[0], np.ndarray):
-            values = [value.tolist() for value in values]
-        digest.update(json.dumps([name, values]).encode())
+        for data in (json.dumps([name, len(rows)]).encode(), *_column_bytes(rows[name])):
+            digest.update(data)
     return digest.hexdigest()
+
+
+def _column_bytes(column: pd.Series) -> tuple[bytes, ...]:
+    """Bytes that are equal where the values are, whatever pandas or the machine hold them in."""
+    if isinstance(column.iloc[0], str):
+        texts = column.tolist()
+        lengths = np.fromiter(map(len, texts), "<i8", len(texts))
+        return "".join(texts).encode(), lengths.tobytes()
+    values = np.stack(column.tolist()) if column.dtype == object else column.to_numpy()
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), np.float32(np.nan), values)  # one NaN of the many
+    return (values.astype(values.dtype.newbyteorder("<")).tobytes(),)

@@ -9,43 +9,73 @@ from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest, PartInfo
 
 _MOST_CLASSES = 8  # further ones would not fit a line
+Cell = str | int | float
 
 
 def describe_parts(parts: Sequence[PartInfo], label: LabelInfo, dropped: int) -> str:
     """One line a part: images, groups, images of each class; then what to know about them."""
-    classes = label.classes[:_MOST_CLASSES]
-    lines = [["part", "images", "groups", *classes]]
-    for part in parts:
-        counts = [part.classes.get(name, 0) for name in classes]
-        lines.append([part.part, *(f"{n:,}" for n in (part.examples, part.groups, *counts))])
-    whole = [sum(part.examples for part in parts), sum(part.groups for part in parts)]
-    whole += [sum(part.classes.get(name, 0) for part in parts) for name in classes]
-    lines.append(["all", *(f"{total:,}" for total in whole)])
-    notes = []
-    if len(label.classes) > len(classes):
-        notes.append(f"{len(label.classes) - len(classes)} further classes are not shown")
+    notes = _class_notes(label)
     if dropped:
         notes.append(f"{dropped:,} rows were left out, as --drop or --fold_column asks")
     if all(part.groups == part.examples for part in parts):
         notes.append(
             "every image is its own group: leakage between images of one patient is not checked"
         )
-    return "\n".join([align(lines), *notes])
+    return "\n".join([align(_with_sum(_part_lines(parts, label))), *notes])
 
 
 def describe_sizes(output: str, manifests: Sequence[Manifest], failed: int) -> str:
-    """One line a record set: its folder, examples, shards and megabytes; then what failed."""
-    lines = [["records", "images", "shards", "MB"]]
+    """What was written: a line a part, with shards and each size's MB; then what went wrong."""
+    first = manifests[0]
+    lines = _part_lines(first.parts, first.label)
+    lines[0].append("shards")
+    for line, part in zip(lines[1:], first.part_names, strict=True):
+        line.append(len(first.shards_of([part])))
     for manifest in manifests:
-        megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
-        examples = sum(part.examples for part in manifest.parts)
-        folder = storage.join(output, str(manifest.size))
-        lines.append([folder, f"{examples:,}", f"{len(manifest.shards):,}", f"{megabytes:,.1f}"])
-    notes = []
+        lines[0].append("MB" if manifest.size is None else f"MB at {manifest.size}")
+        for line, part in zip(lines[1:], manifest.part_names, strict=True):
+            line.append(sum(shard.bytes for shard in manifest.shards_of([part])) / 1e6)
+    notes = _class_notes(first.label)
+    folders = (storage.join(output, str(manifest.size or "values")) for manifest in manifests)
+    notes.append(f"records: {', '.join(folders)}")
     if failed:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in manifests[0].failures.items())
-        notes = [f"{failed:,} rows failed ({reasons}): {storage.join(output, 'failed.csv')}"]
-    return "\n".join([align(lines), *notes])
+        most = max(manifests, key=lambda manifest: sum(manifest.failures.values()))
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in most.failures.items())
+        notes.append(f"{failed:,} rows failed ({reasons}): {storage.join(output, 'failed.csv')}")
+    notes += [
+        f"warning: {manifest.enlarged:,} images are smaller than {manifest.size} px and were "
+        "enlarged; --no_enlarge leaves such images out"
+        for manifest in manifests
+        if manifest.enlarged
+    ]
+    return "\n".join([align(_with_sum(lines)), *notes])
+
+
+def _part_lines(parts: Sequence[PartInfo], label: LabelInfo) -> list[list[Cell]]:
+    classes = label.classes[:_MOST_CLASSES]
+    lines: list[list[Cell]] = [["part", "images", "groups", *classes]]
+    for part in parts:
+        counts = [part.classes.get(name, 0) for name in classes]
+        lines.append([part.part, part.examples, part.groups, *counts])
+    return lines
+
+
+def _class_notes(label: LabelInfo) -> list[str]:
+    further = len(label.classes) - _MOST_CLASSES
+    return [f"{further} further classes are not shown"] if further > 0 else []
+
+
+def _with_sum(lines: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """The cells as text, and below them a line of the columns' sums."""
+    numbers = [[cell for cell in line[1:] if not isinstance(cell, str)] for line in lines[1:]]
+    sums = [sum(column) for column in zip(*numbers, strict=True)]
+    return [list(map(_text, line)) for line in [*lines, ["all", *sums]]]
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell
+    return f"{cell:,.1f}" if isinstance(cell, float) else f"{cell:,}"
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:

@@ -1,23 +1,31 @@
-"""From a CSV to examples: rows in order of id, labels encoded, every column typed.
+"""From a table to examples: rows in order of id, labels encoded, every column typed.
 
-`read_table` is the only reader of a user's table. Whatever is wrong with it is one `TableError`
-that names the file, the column, the line and the mend, before any image is read.
+`read_table` is the only reader of a user's table; `pipeline.dataset.sources` knows its formats.
+Whatever is wrong with it is one `TableError` that names the file, the column, the line and the
+mend, before any image is read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipeline.dataset.groups import DERIVED, join_groups
 from pipeline.dataset.labels import TableError, encode_labels
+from pipeline.dataset.sources.folders import list_folders
+from pipeline.dataset.sources.text import read_text
+from pipeline.dataset.sources.values import RowValues, read_with_values
 from pipeline.dataset.spec import DatasetSpec, template_columns
 from pipeline.records.features import Dtype, Feature, Role, stored_name
 from pipeline.records.label import LabelInfo
 from pipeline.settings import nearest
+
+# An absolute path, a step up, an empty name; a backslash is a slash elsewhere.
+_LEAVES_ROOT = r"^/|//|(?:^|/)\.\.(?:/|$)|\\|\x00"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +34,16 @@ class Table:
 
     ids: np.ndarray  # object [N], text
     groups: np.ndarray  # object [N], text; the id itself where there is no group column
-    paths: np.ndarray  # object [N], text, relative to the images' root
+    units: np.ndarray  # object [N], text: what is in one part whole; the group, unless joined
+    paths: np.ndarray  # object [N], text, relative to the images' root; "" without images
+    vectors: RowValues | None  # where each row's vector of floats lies
     target: np.ndarray  # int64 [N], or float32 [N, C] for multilabel; -1 unknown
     label: LabelInfo
     columns: pd.DataFrame  # one column a feature of `features`, under the feature's name
     features: tuple[Feature, ...]  # roles id, group, category, number, extra
     given: np.ndarray | None  # object [N], text of `folds.column`
     dropped: int  # rows left out by `folds.drop`, or by -1 in `folds.column`
+    notes: tuple[str, ...]  # what a user should know of how the table was read
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,7 +57,7 @@ def read_table(spec: DatasetSpec) -> Table:
         leaves the images' root, or nothing is left.
     """
     where = spec.table.csv
-    frame = _read_text_csv(where)
+    frame, vectors, notes = _read_source(spec)
     _check_columns(frame, spec, where)
     frame, dropped = _drop(frame, spec, where)
     _check_ids(frame[spec.table.id], where)
@@ -55,29 +66,39 @@ def read_table(spec: DatasetSpec) -> Table:
     ids = frame[spec.table.id].to_numpy(object)
     frame = frame.mask(frame.isin(spec.table.missing), "")
     target, label = encode_labels(frame, spec.label, where)
-    columns, features = _typed_columns(frame, spec, where)
     groups = ids
     if spec.table.group is not None:
         groups = frame[spec.table.group].to_numpy(object)
         _check_groups(frame[spec.table.group], where)
+    columns, features = _typed_columns(frame, groups, spec, where)
+    units = groups
+    if spec.folds.join_groups is not None:
+        units, note = join_groups(spec.folds.join_groups, ids, groups)
+        notes = (*notes, note)
+    if label.kind == "none" and spec.folds.column is None:
+        notes = (*notes, "no label is named: all rows are one part, unlabelled, with target -1")
+    unknown = int((target == -1).sum())
+    if label.kind in ("binary", "multiclass") and unknown:
+        has = "row has" if unknown == 1 else "rows have"
+        notes = (*notes, f"{unknown:,} {has} no label: target -1, which training passes over")
     given = frame[spec.folds.column].to_numpy(object) if spec.folds.column else None
+    if vectors is not None:
+        vectors = vectors.of_rows(frame.index.to_numpy())
     return Table(
-        ids=ids, groups=groups, paths=paths, target=target, label=label, columns=columns,
-        features=features, given=given, dropped=dropped,
+        ids=ids, groups=groups, units=units, paths=paths, vectors=vectors, target=target,
+        label=label, columns=columns, features=features, given=given, dropped=dropped, notes=notes,
     )  # fmt: skip
 
 
-def _read_text_csv(path: str) -> pd.DataFrame:
-    """Every cell as its own text; a byte-order mark is taken off."""
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: no such file") from error
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise TableError(f"{path}: not a CSV in UTF-8: {error}") from error
-    if frame.empty:
-        raise TableError(f"{path}: the table must have rows, got none")
-    return frame
+def _read_source(spec: DatasetSpec) -> tuple[pd.DataFrame, RowValues | None, tuple[str, ...]]:
+    """Every cell as its own text, by number of row; where the rows' vectors lie; notes."""
+    if spec.folders is not None:
+        frame, notes = list_folders(spec.folders)
+        return frame, None, notes
+    values = spec.values  # noqa: PD011 (a spec's)
+    if values is not None:
+        return *read_with_values(spec.table, values), ()
+    return read_text(spec.table.csv), None, ()
 
 
 def _check_columns(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> None:
@@ -99,6 +120,12 @@ def _check_columns(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> None:
                     f"{where}: no column {column!r} (named by {setting}); "
                     f"{nearest(column, frame.columns)}"
                 )
+    for column in (*spec.metadata.categorical, *spec.metadata.numeric):
+        if column in named["label.column"]:
+            raise TableError(
+                f"{where}: column {column!r} must not be the label and metadata at once, for the "
+                "model would be told the answer; take it out of the metadata"
+            )
 
 
 def _drop(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> tuple[pd.DataFrame, int]:
@@ -118,7 +145,7 @@ def _listed_ids(drop: str, id_column: str) -> pd.Series:
     path, column = drop, id_column
     if not Path(path).exists() and ":" in path:
         path, _, column = path.rpartition(":")
-    listed = _read_text_csv(path)
+    listed = read_text(path, allow_empty=True)
     if column not in listed.columns:
         raise TableError(f"{path}: no column {column!r}; {nearest(column, listed.columns)}")
     return listed[column]
@@ -150,21 +177,16 @@ def _refuse_empty(column: pd.Series, mend: str, where: str) -> None:
 
 def _image_paths(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> np.ndarray:
     """object [N]: the template filled in, every path inside the images' root."""
-    filled = pd.Series("", index=frame.index, dtype=object)
+    paths = pd.Series("", index=frame.index, dtype="str")
     for text, column in _split_template(spec.image_path):
-        filled = filled + text + (frame[column].astype(object) if column else "")
-    paths = filled.to_numpy(object)
-    for place, path in enumerate(paths):
-        if "\\" in path or "\0" in path or _leaves_root(path):
-            raise TableError(
-                f"{where}: images.path must stay inside the images' root, got {path!r} "
-                f"in line {int(frame.index[place]) + 2}"
-            )
-    return paths
-
-
-def _leaves_root(path: str) -> bool:
-    return path.startswith("/") or "//" in path or ".." in PurePosixPath(path).parts
+        paths = paths + text + (frame[column] if column else "")
+    leaving = paths[paths.str.contains(_LEAVES_ROOT)]
+    if len(leaving):
+        raise TableError(
+            f"{where}: images.path must stay inside the images' root, got {leaving.iloc[0]!r} "
+            f"in line {int(leaving.index[0]) + 2}"
+        )
+    return paths.to_numpy(object)
 
 
 def _split_template(template: str) -> Sequence[tuple[str, str | None]]:
@@ -178,7 +200,7 @@ def _split_template(template: str) -> Sequence[tuple[str, str | None]]:
 
 
 def _typed_columns(
-    frame: pd.DataFrame, spec: DatasetSpec, where: str
+    frame: pd.DataFrame, groups: np.ndarray, spec: DatasetSpec, where: str
 ) -> tuple[pd.DataFrame, tuple[Feature, ...]]:
     """The feature columns: each column has one role, the first of id, group, category, number."""
     label = spec.label.column
@@ -201,6 +223,11 @@ def _typed_columns(
             raise TableError(f"{where}: columns {column!r} and {feature.name!r} clash; rename one")
         columns[feature.name] = typed
         features.append(feature)
+    for name in spec.metadata.derived:
+        if name in columns:
+            raise TableError(f"{where}: column {name!r} is also named by metadata.derived; rename")
+        columns[name] = pd.Series(DERIVED[name](groups), index=frame.index)
+        features.append(Feature(name=name, dtype="float32", role="number"))
     return pd.DataFrame(columns), tuple(sorted(features, key=lambda f: f.name))
 
 

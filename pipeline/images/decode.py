@@ -2,8 +2,9 @@
 
 JPEG goes through simplejpeg (libjpeg-turbo), which decodes at a half, a quarter or an eighth of the
 size for less than the whole costs, and releases the GIL. Pillow takes what is left: CMYK JPEG, PNG,
-WebP, TIFF, BMP, GIF (of several frames the first). A source's size is checked before memory for its
-pixels is asked for. Nothing is kept between calls: safe from any number of threads.
+WebP, TIFF, BMP, GIF (of several frames the first), and pydicom DICOM. A source's size is checked
+before memory for its pixels is asked for. Nothing is kept between calls: safe from any number of
+threads.
 """
 
 import dataclasses
@@ -15,8 +16,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.images.image_error import ImageError
-from pipeline.images.jpeg import JpegHeader, is_cut_off, is_jpeg, read_header
+from pipeline.images.image_error import ImageError, check_pixels
+from pipeline.images.jpeg import JpegHeader, is_cut_off, is_jpeg, read_header, strip_metadata
 
 # Pillow reads dozens more, among them PostScript, for which it starts Ghostscript.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -65,9 +66,11 @@ class Source:
     def is_plain_jpeg(self) -> bool:
         return not isinstance(self.content, Decoded)
 
-    @property
-    def is_upright_jpeg(self) -> bool:
-        return not isinstance(self.content, Decoded) and self.content[1].orientation == 1
+    def keep_jpeg(self) -> bytes | None:
+        """The source's own JPEG without its metadata, where it needs no turning."""
+        if isinstance(self.content, Decoded) or self.content[1].orientation != 1:
+            return None
+        return strip_metadata(self.content[0])
 
     def decode(self, eighths: int) -> Decoded:
         """At 1, 2, 4 or 8 eighths of its size; `ImageError` where the data is not whole.
@@ -84,22 +87,33 @@ def open_source(data: bytes, max_pixels: int) -> Source:
     """Image bytes → what they hold; `ImageError` where that is nothing that can be rendered."""
     if not data:
         raise ImageError("empty", "the file has no bytes")
+    orientation = None
+    if is_dicom(data):
+        from pipeline.images.dicom import read_dicom  # pydicom's import is for those who need it
+
+        content = read_dicom(data, max_pixels)
+        if not isinstance(content, bytes):
+            return _decoded_source(content)
+        data, orientation = content, 1  # DICOM knows no EXIF
     if is_jpeg(data):
         header = read_header(data)
-        _check_pixels(header.width, header.height, max_pixels)
+        check_pixels(header.width, header.height, max_pixels)
         if header.bits != 8:
             raise ImageError("unsupported", f"a JPEG of {header.bits} bits a sample")
         if header.is_plain:
+            header = dataclasses.replace(header, orientation=orientation or header.orientation)
             width, height = header.upright_size
             return Source(width=width, height=height, content=(data, header))
-    pixels = _decode_with_pillow(data, max_pixels)
+    return _decoded_source(_decode_with_pillow(data, max_pixels))
+
+
+def is_dicom(data: bytes) -> bool:
+    return data[128:132] == b"DICM"
+
+
+def _decoded_source(pixels: npt.NDArray[np.uint8]) -> Source:
     height, width = pixels.shape[:2]
     return Source(width=width, height=height, content=Decoded(pixels=pixels, eighths=8))
-
-
-def _check_pixels(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageError("too_large", f"{width}×{height} pixels, over max_pixels = {max_pixels}")
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, eighths: int) -> Decoded:
@@ -142,7 +156,7 @@ def _decode_with_pillow(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             # Nothing but the header was read. (WebP's canvas is reserved by now, but untouched.)
-            _check_pixels(*image.size, max_pixels)
+            check_pixels(*image.size, max_pixels)
             image.load()
             return _to_eight_bits(ImageOps.exif_transpose(image))
     except (ImageError, MemoryError):

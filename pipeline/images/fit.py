@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-FITS = ("crop", "pad", "stretch")
+SQUARE_FITS = ("crop", "pad", "stretch")
+FITS = (*SQUARE_FITS, "short", "long")
 
 Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
 
@@ -31,40 +32,65 @@ class Fitted:
     def target_height_px(self) -> int:
         return self.target[3] - self.target[1]
 
+    @property
+    def enlarges(self) -> bool:
+        """Whether an output pixel is smaller than a source pixel, in either direction."""
+        x0, y0, x1, y1 = self.crop
+        return self.target_width_px > x1 - x0 or self.target_height_px > y1 - y0
 
-def fit_box(width: int, height: int, size: int, fit: str) -> Fitted:
+
+def fit_box(width: int, height: int, size: int, fit: str, part: Box | None = None) -> Fitted:
     """Source width and height and output size in pixels → where what goes.
 
     `crop` takes the centred square of side min(width, height): to half a pixel where the remainder
     is odd, but on whole pixels where that keeps them as they are (side = size). `pad` puts the
     whole image in the middle with its aspect kept to a pixel, `stretch` onto the whole square.
+    `short` and `long` keep the aspect and add nothing: that side of the output is `size`.
+
+    `part` is a box of the source that is taken for all of it, as `find_inside` gives it.
     """
-    if min(width, height, size) < 1:
-        raise ValueError(f"fit_box: sides must be at least 1 px, got {width}×{height} to {size}")
-    left, top = 0.0, 0.0
+    left, top, right, bottom = part or (0.0, 0.0, width, height)
+    crop_width, crop_height = right - left, bottom - top
+    if min(crop_width, crop_height, size) < 1:
+        raise ValueError(
+            f"fit_box: sides must be at least 1 px, got {crop_width:g}×{crop_height:g} to {size}"
+        )
+    shorter, longer = sorted((crop_width, crop_height))
     target_width = target_height = size
-    crop_width, crop_height = width, height
     match fit:
         case "crop":
-            crop_width = crop_height = min(width, height)
-            left, top = (width - crop_width) / 2, (height - crop_height) / 2
-            if crop_width == size:
+            left, top = left + (crop_width - shorter) / 2, top + (crop_height - shorter) / 2
+            crop_width = crop_height = shorter
+            if shorter == size:
                 left, top = left // 1, top // 1
-        case "pad":
-            long = max(width, height)
-            target_width = max(1, round(width * size / long))
-            target_height = max(1, round(height * size / long))
+        case "pad" | "short" | "long":
+            kept = shorter if fit == "short" else longer
+            target_width = max(1, round(crop_width * size / kept))
+            target_height = max(1, round(crop_height * size / kept))
         case "stretch":
             pass
         case _:
             raise ValueError(f"fit_box: fit must be one of {', '.join(FITS)}, got {fit!r}")
-    x, y = (size - target_width) // 2, (size - target_height) // 2
+    is_square = fit in SQUARE_FITS
+    width_px, height_px = (size, size) if is_square else (target_width, target_height)
+    x, y = (width_px - target_width) // 2, (height_px - target_height) // 2
     return Fitted(
         crop=(left, top, left + crop_width, top + crop_height),
         target=(x, y, x + target_width, y + target_height),
-        width_px=size,
-        height_px=size,
+        width_px=width_px,
+        height_px=height_px,
     )
+
+
+def is_fitted(width_px: int, height_px: int, size: int, fit: str) -> bool:
+    """Whether an output of these sides can come of `fit` at `size`, whatever the source was."""
+    match fit:
+        case "short":
+            return min(width_px, height_px) == size
+        case "long":
+            return max(width_px, height_px) == size
+        case _:
+            return width_px == height_px == size
 
 
 def map_boxes(boxes: npt.NDArray[np.float32], fitted: Fitted) -> npt.NDArray[np.float32]:

@@ -22,6 +22,7 @@ START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
 HUFFMAN_8_BIT = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive
 NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and the restart markers stand alone
 NEEDED = START_OF_FRAME | {SOS, DHT, DAC, DQT, DNL, DRI}  # to decode; all else is metadata
+MAX_SIDE_PX = 65_500  # libjpeg's limit
 
 # Within a scan 0xFF is data when 0x00 follows, and 0xD0–0xD7 are restarts: anything else ends it.
 SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")

@@ -9,16 +9,26 @@ call `cv2.setNumThreads(1)`: OpenCV's own threads would only compete with them.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images.decode import Decoded, open_source
-from pipeline.images.fit import FITS, Fitted, fit_box
-from pipeline.images.jpeg import encode_jpeg, strip_metadata
+from pipeline.images.color_constancy import (
+    COLOR_CONSTANCIES,
+    apply_table,
+    move_counts,
+    shades_of_gray,
+)
+from pipeline.images.decode import Decoded, Source, open_source
+from pipeline.images.fit import FITS, Box, Fitted, fit_box
+from pipeline.images.image_error import ImageError
+from pipeline.images.jpeg import MAX_SIDE_PX, encode_jpeg
 from pipeline.images.resample import resample
+from pipeline.images.trim import find_inside
 
 # cv2.calcHist counts in float32: exact while no count passes 2^24 = 4096².
 MAX_SIZE_PX = 4096
@@ -32,6 +42,9 @@ class RenderSpec:
     quality: int = 95  # of the JPEG, 1–100
     decode_px: int = 256  # sizes up to this share one decode, then up to its double, and so on
     max_pixels: int = 100_000_000  # a source that claims more is refused before it is decoded
+    trim_borders: bool = False  # take what is inside a dermatoscope's black frame for the image
+    color_constancy: str | None = None  # one of COLOR_CONSTANCIES
+    no_enlarge: bool = False  # leave a source out of the sizes that it is too small for
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -42,6 +55,9 @@ class RenderSpec:
             raise ValueError(f"render: decode_px must be at least 8, got {self.decode_px}")
         if self.max_pixels < 1:
             raise ValueError(f"render: max_pixels must be at least 1, got {self.max_pixels}")
+        if self.color_constancy not in (None, *COLOR_CONSTANCIES):
+            known, got = ", ".join(COLOR_CONSTANCIES), self.color_constancy
+            raise ValueError(f"render: color_constancy must be {known} or left out, got {got!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +68,12 @@ class Rendered:
     height: int
     images: dict[int, bytes]  # size → JPEG
     histograms: dict[int, npt.NDArray[np.int64]]  # size → [3, 256]: pixels of each value, R G B
+    fitted: dict[int, Fitted]  # size → which part of the source went where; maps its boxes
+
+    @property
+    def enlarged(self) -> tuple[int, ...]:
+        """The sizes that the source, or what was left of it, was too small for."""
+        return tuple(size for size, fitted in self.fitted.items() if fitted.enlarges)
 
 
 def render(data: bytes, sizes: Sequence[int], spec: RenderSpec) -> Rendered:
@@ -64,18 +86,60 @@ def render(data: bytes, sizes: Sequence[int], spec: RenderSpec) -> Rendered:
     if not sizes or not all(1 <= size <= MAX_SIZE_PX for size in sizes):
         raise ValueError(f"render: sizes must be in 1–{MAX_SIZE_PX} px, got {list(sizes)}")
     source = open_source(data, spec.max_pixels)
-    decoded: dict[int, Decoded] = {}
-    images, histograms = {}, {}
+    decode = functools.cache(source.decode)
+    find_part = functools.cache(
+        lambda eighths: _find_part(source, decode(eighths), square=spec.fit == "crop")
+    )
+    images, histograms, placed = {}, {}, {}
     for size in sizes:
         fitted = fit_box(source.width, source.height, size, spec.fit)
-        eighths = decode_scale(fitted, spec.decode_px) if source.is_plain_jpeg else 8
-        if eighths not in decoded:
-            decoded[eighths] = source.decode(eighths)
-        pixels = _fit_pixels(decoded[eighths], fitted)
-        histograms[size] = _histogram(pixels)
-        is_ready = source.is_upright_jpeg and source.width == source.height == size
-        images[size] = strip_metadata(data) if is_ready else encode_jpeg(pixels, spec.quality)
-    return Rendered(width=source.width, height=source.height, images=images, histograms=histograms)
+        if spec.trim_borders:
+            part = find_part(_eighths(source, fitted, spec))
+            fitted = fit_box(source.width, source.height, size, spec.fit, part)
+        _check_output(fitted, size, spec)
+        pixels = _fit_pixels(decode(_eighths(source, fitted, spec)), fitted)
+        histogram = _histogram(pixels)
+        kept = source.keep_jpeg() if _is_untouched(source, fitted, spec) else None
+        if spec.color_constancy:
+            table = shades_of_gray(histogram)
+            pixels, histogram = apply_table(pixels, table), move_counts(histogram, table)
+        images[size] = kept or encode_jpeg(pixels, spec.quality)
+        histograms[size], placed[size] = histogram, fitted
+    return Rendered(
+        width=source.width,
+        height=source.height,
+        images=images,
+        histograms=histograms,
+        fitted=placed,
+    )
+
+
+def _eighths(source: Source, fitted: Fitted, spec: RenderSpec) -> int:
+    return decode_scale(fitted, spec.decode_px) if source.is_plain_jpeg else 8
+
+
+def _is_untouched(source: Source, fitted: Fitted, spec: RenderSpec) -> bool:
+    """Whether the output's pixels are the source's, all of them and in their places."""
+    whole = (0, 0, source.width, source.height)
+    return not spec.color_constancy and fitted.crop == fitted.target == whole
+
+
+def _check_output(fitted: Fitted, size: int, spec: RenderSpec) -> None:
+    width, height = fitted.width_px, fitted.height_px
+    if width * height > MAX_SIZE_PX**2 or max(width, height) > MAX_SIDE_PX:
+        raise ImageError("too_large", f"{width}×{height} pixels at {size} px and fit {spec.fit}")
+
+
+def _find_part(source: Source, decoded: Decoded, *, square: bool) -> Box | None:
+    """What `find_inside` finds, on whole pixels of the source."""
+    found = find_inside(decoded.pixels, square=square)
+    if found is None:
+        return None
+    scale, (x, y) = 8 / decoded.eighths, decoded.origin
+    x0, y0, x1, y1 = found
+    left, top = math.ceil((x0 - x) * scale), math.ceil((y0 - y) * scale)
+    right, bottom = math.floor((x1 - x) * scale), math.floor((y1 - y) * scale)
+    return max(0, left), max(0, top), min(source.width, right), min(source.height, bottom)
 
 
 def decode_scale(fitted: Fitted, decode_px: int) -> int:

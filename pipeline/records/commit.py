@@ -20,16 +20,37 @@ import pandas as pd
 from pipeline import storage
 from pipeline.dataset.plan import Plan, count_part
 from pipeline.images.render import RenderSpec
+from pipeline.records.done import (
+    Failure,
+    ShardDone,
+    codec_versions,
+    read_done,
+    size_folder,
+    size_name,
+)
 from pipeline.records.features import table_column, with_role
 from pipeline.records.manifest import Manifest, ShardInfo, write_manifest, write_rows
 from pipeline.records.tfds import write_tfds_metadata
-from pipeline.records.write import ShardDone, codec_versions, read_done, size_folder
+
+# Keys of the spec that are paths.
+_PATHS = (
+    ("table", "csv"), ("folders", "root"), ("values", "npy"),
+    ("folds", "drop"), ("folds", "join_groups"),
+)  # fmt: skip
 
 
 def commit_size(
-    output: str, size: int, plan: Plan, rows: pd.DataFrame, spec: RenderSpec
+    output: str,
+    size: int | None,
+    plan: Plan,
+    rows: pd.DataFrame,
+    spec: RenderSpec,
+    max_failures: float,
 ) -> Manifest:
-    """Completes the record set of one size; `rows` are the plan's."""
+    """Completes the record set of one size; `rows` are the plan's.
+
+    `max_failures` is the share of them that may have failed; the manifest says when more did.
+    """
     dones = [read_done(output, size, shard.file) for shard in plan.shards]
     failed = {failure.row for done in dones for failure in done.failures}
     written = rows[~rows["row"].isin(failed)].sort_values("row")
@@ -52,11 +73,12 @@ def commit_size(
         render_digest=dones[0].render_digest,
         spec=_without_folders(plan),
         failures=dict(sorted(reasons.items())),
-        failures_over_limit=False,
+        failures_over_limit=len(failed) > max_failures * len(rows),
         pixel_mean=mean,
         pixel_std=std,
         versions=_versions(),
         render=dataclasses.asdict(spec),
+        enlarged=sum(done.enlarged for done in dones),
     )  # fmt: skip
     folder = size_folder(output, size)
     looked_up = [*with_role(plan.features, "category"), *with_role(plan.features, "number")]
@@ -67,13 +89,22 @@ def commit_size(
     return manifest
 
 
-def write_failed(output: str, size: int, plan: Plan, rows: pd.DataFrame) -> int:
-    """Writes `OUT/failed.csv` (id, path, reason, what was found); the number of rows in it."""
-    dones = [read_done(output, size, shard.file) for shard in plan.shards]
-    failures = {failure.row: failure for done in dones for failure in done.failures}
+def write_failed(output: str, sizes: Sequence[int | None], plan: Plan, rows: pd.DataFrame) -> int:
+    """Writes `OUT/failed.csv`: id, path, reason, what was found, and the sizes that lack the row.
+
+    Returns the number of rows in it.
+    """
+    failures: dict[int, Failure] = {}
+    lacking: dict[int, list[str]] = collections.defaultdict(list)
+    for size in sizes:
+        for shard in plan.shards:
+            for failure in read_done(output, size, shard.file).failures:
+                failures[failure.row] = failure
+                lacking[failure.row].append(size_name(size))
     failed = rows.loc[rows["row"].isin(list(failures)), ["row", "id", "path"]].sort_values("row")
     failed["reason"] = [failures[row].reason for row in failed["row"]]
     failed["found"] = [failures[row].text for row in failed["row"]]
+    failed["sizes"] = [" ".join(lacking[row]) for row in failed["row"]]
     buffer = io.StringIO()
     failed.drop(columns="row").to_csv(buffer, index=False, lineterminator="\n")
     storage.write_text(storage.join(output, "failed.csv"), buffer.getvalue())
@@ -98,9 +129,12 @@ def pixel_statistics(
 
 
 def _without_folders(plan: Plan) -> dict[str, object]:
-    """The spec with the CSV's name but not its folder, which says nothing anywhere else."""
-    table = {**plan.spec["table"], "csv": PurePath(plan.spec["table"]["csv"]).name}
-    return {**plan.spec, "table": table}
+    """The spec with the names of its files but not their folders, which say nothing elsewhere."""
+    spec = {name: dict(v) if isinstance(v, dict) else v for name, v in plan.spec.items()}
+    for table, key in _PATHS:
+        if key in spec.get(table, {}):
+            spec[table][key] = PurePath(spec[table][key]).name
+    return spec
 
 
 def _versions() -> dict[str, str]:

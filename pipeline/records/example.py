@@ -40,7 +40,7 @@ class ExampleCodec:
         self.features = tuple(sorted(features, key=lambda feature: feature.name))
         self._fields = []
         for feature in self.features:
-            kind, key = _KINDS[feature.dtype], feature.name.encode()
+            kind, key = _KINDS[feature.dtype], feature.record_key.encode()
             if kind == "bytes" and len(feature.shape) > 1:
                 raise ValueError(
                     f"feature {feature.name!r}: shape of {feature.dtype} must be () or one length, "
@@ -49,6 +49,8 @@ class ExampleCodec:
             prefix = b"\x0a" + varint(len(key)) + key + b"\x12"
             self._fields.append((feature, prefix, _TAGS[kind], _ENCODERS[kind]))
         self._names = {feature.name for feature in self.features}
+        self._keys = {feature.record_key for feature in self.features}
+        self._codes = {f.name: dict(f.codes) for f in self.features if f.codes is not None}
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
         """Values by feature name → one serialized `tf.train.Example`.
@@ -56,7 +58,7 @@ class ExampleCodec:
         Raises ValueError, naming the feature and its rule, for one that is absent, unknown, of
         another type or shape. Values are never quoted: they may identify a patient.
         """
-        self._check_names(values.keys())
+        _check_names(values.keys(), self._names)
         entries = []
         for feature, prefix, tag, encode_list in self._fields:
             payload = encode_list(feature, values[feature.name])
@@ -70,20 +72,29 @@ class ExampleCodec:
         """One serialized example → its values by feature name, in order of name.
 
         Scalars come as `int`, `float`, `str` or `bytes`, text and bytes of one length as lists,
-        numbers of a shape as numpy arrays. ValueError for bytes that are no example (with the
-        offset) and for an example of other features.
+        numbers of a shape as numpy arrays, an integer that has codes as its text. ValueError for
+        bytes that are no example (with the offset) and for an example of other features.
         """
         wire = read_example(data)
-        self._check_names(wire.keys())
-        return {feature.name: _shaped(feature, *wire[feature.name]) for feature in self.features}
+        _check_names(wire.keys(), self._keys)
+        values = {f.name: _shaped(f, *wire[f.record_key]) for f in self.features}
+        for name, codes in self._codes.items():
+            if values[name] not in codes:
+                raise ValueError(
+                    f"feature {name!r}: value must be one of the codes "
+                    f"{', '.join(map(str, codes))}, got {values[name]}"
+                )
+            values[name] = codes[values[name]]
+        return values
 
-    def _check_names(self, names: Iterable[str]) -> None:
-        if names != self._names:
-            missing, unknown = sorted(self._names - set(names)), sorted(set(names) - self._names)
-            raise ValueError(
-                f"example: features must be those of the feature list, got {missing} missing and "
-                f"{unknown} unknown; a missing value is written as NaN, '' or -1"
-            )
+
+def _check_names(names: Iterable[str], wanted: set[str]) -> None:
+    if names != wanted:
+        missing, unknown = sorted(wanted - set(names)), sorted(set(names) - wanted)
+        raise ValueError(
+            f"example: features must be those of the feature list, got {missing} missing and "
+            f"{unknown} unknown; a missing value is written as NaN, '' or -1"
+        )
 
 
 def decode_wire(data: bytes) -> dict[str, tuple[Kind, list[Any]]]:

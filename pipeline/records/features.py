@@ -23,7 +23,10 @@ RESERVED_NAMES = (
 
 
 # Columns of plan.parquet and rows.parquet that are there for any dataset.
-TABLE_COLUMNS = ("row", "id", "group", "part", "fold", "target", "shard", "position", "path")
+TABLE_COLUMNS = (
+    "row", "id", "group", "part", "fold", "target", "shard", "position", "path",
+    "values_offset", "values_bytes",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +35,16 @@ class Feature:
 
     `string` is UTF-8 text, `bytes` anything else. `shape` is `()` for a scalar; its first length
     may be `None` (free: a sequence of images, the boxes of a picture), the others are fixed.
+
+    `key` and `codes` describe records that others wrote (`pipeline.records.adopt`); ours have none.
     """
 
     name: str
     dtype: Dtype
     shape: tuple[int | None, ...] = ()
     role: Role = "extra"
+    key: str | None = None  # its name in the record, where that is another
+    codes: tuple[tuple[int, str], ...] | None = None  # the text that each int64 stands for
 
     def __post_init__(self) -> None:
         where = f"feature {self.name!r}"
@@ -51,6 +58,15 @@ class Feature:
             raise ValueError(f"{where}: only the first length may be free, got {self.shape}")
         if any(length is not None and length < 1 for length in self.shape):
             raise ValueError(f"{where}: lengths must be 1 or more, got {self.shape}")
+        if self.codes is not None and (self.dtype != "int64" or self.shape):
+            raise ValueError(
+                f"{where}: codes must be of one int64, got {self.dtype} of shape {self.shape}"
+            )
+
+    @property
+    def record_key(self) -> str:
+        """Its name in the record."""
+        return self.name if self.key is None else self.key
 
     @property
     def is_free(self) -> bool:
@@ -59,7 +75,8 @@ class Feature:
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest stores it; a free length is `null`."""
-        return {**dataclasses.asdict(self), "shape": list(self.shape)}
+        table = {**dataclasses.asdict(self), "shape": list(self.shape)}
+        return {name: value for name, value in table.items() if value is not None}
 
 
 def features_to_json(features: Iterable[Feature]) -> list[dict[str, Any]]:
@@ -72,7 +89,10 @@ def features_from_json(items: Sequence[Mapping[str, Any]], where: str) -> tuple[
     features = []
     for item in items:
         try:
-            features.append(Feature(**{**item, "shape": tuple(item["shape"])}))
+            table = {**item, "shape": tuple(item["shape"])}
+            if "codes" in item:
+                table["codes"] = tuple((int(code), str(text)) for code, text in item["codes"])
+            features.append(Feature(**table))
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{where}: not a feature: {dict(item)}: {error}") from error
     names = [feature.name for feature in features]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -72,6 +73,8 @@ class Manifest:
     pixel_std: tuple[float, ...]
     versions: dict[str, str]
     render: dict[str, Any] = dataclasses.field(default_factory=dict)  # fit, quality, …
+    enlarged: int = 0  # images that were smaller than the size
+    is_red_blue_swapped: bool = False  # in adopted records; whoever shows pixels swaps them back
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -82,6 +85,16 @@ class Manifest:
     def record_folds(self) -> tuple[int, ...]:
         """The numbers of the folds the records were cut into; empty when parts were given."""
         return tuple(sorted(part.fold for part in self.parts if part.fold >= 0))
+
+    @property
+    def first_rows(self) -> tuple[int, ...]:
+        """Of each shard, the examples in the shards before it.
+
+        Where records hold no `row` (they were adopted), this is the row of a shard's first record,
+        and the following records count on from it.
+        """
+        counts = [shard.examples for shard in self.shards]
+        return tuple(itertools.accumulate(counts[:-1], initial=0)) if counts else ()
 
     def part(self, name: str) -> PartInfo:
         """One part by name, or an error that lists them."""

@@ -11,8 +11,9 @@ endian: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import IO, Protocol
 
 import google_crc32c
@@ -62,11 +63,49 @@ class RecordWriter:
         self.examples += 1
 
 
+class HashingReader:
+    """A file that keeps count and digest of what was read of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.length = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all that was read so far."""
+        return self._digest.hexdigest()
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; fewer at the file's end only."""
+        data = self._file.read(size)
+        self._digest.update(data)
+        self.length += len(data)
+        return data
+
+    def read_rest(self) -> None:
+        """Reads to the end, for the digest of the whole file."""
+        while self.read(1 << 20):
+            pass
+
+
 def read_records(file: Readable, where: str) -> Iterator[tuple[int, bytes]]:
     """(byte offset of the record, its data) for each record of an open binary file.
 
     Holds one record at a time. `where` names the file in errors: RecordError at the first record
     that is cut off or whose checksum does not agree.
+    """
+    for offset, data in scan_records(file, where):
+        if isinstance(data, RecordError):
+            raise data
+        yield offset, data
+
+
+def scan_records(file: Readable, where: str) -> Iterator[tuple[int, bytes | RecordError]]:
+    """`read_records` that goes on behind a record whose data alone are damaged.
+
+    Gives the error in place of that record's data. RecordError where the frame itself is cut off or
+    damaged: what follows cannot be found again.
     """
     offset = number = 0
     while header := file.read(_HEADER_BYTES):
@@ -86,10 +125,26 @@ def read_records(file: Readable, where: str) -> Iterator[tuple[int, bytes]]:
         if len(footer) < _CRC_BYTES:
             raise _cut_off(at, "checksum of the data", _CRC_BYTES, len(footer))
         if masked_crc(data) != _crc_of(footer):
-            raise RecordError(f"{at}: checksum of the data does not agree; write the file again")
-        yield offset, data
+            damage = f"{at}: checksum of the data does not agree; write the file again"
+            yield offset, RecordError(damage)
+        else:
+            yield offset, data
         offset += _HEADER_BYTES + length + _CRC_BYTES
         number += 1
+
+
+def pick_records(file: IO[bytes], places: Collection[int]) -> Iterator[tuple[int, bytes]]:
+    """(place, data) of the records at some places of a file, from 0, in order.
+
+    Winds on over the others unread, and checks nothing: for files that were just written.
+    """
+    for place in range(max(places, default=-1) + 1):
+        (length,) = struct.unpack("<Q", file.read(_HEADER_BYTES)[:_LENGTH_BYTES])
+        if place in places:
+            yield place, file.read(length)
+            file.seek(_CRC_BYTES, os.SEEK_CUR)
+        else:
+            file.seek(length + _CRC_BYTES, os.SEEK_CUR)
 
 
 def masked_crc(data: bytes) -> int:

@@ -10,168 +10,160 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-import cv2
 import numpy as np
-import PIL
-import simplejpeg
 
 from pipeline import storage
 from pipeline.dataset.plan import Plan, read_shard_rows
 from pipeline.images.image_error import ImageError
 from pipeline.images.render import Rendered, RenderSpec, render
+from pipeline.images.source_file import read_source
 from pipeline.ordered import map_ordered
+from pipeline.records.done import (
+    Failure,
+    ShardDone,
+    find_finished,
+    render_digest,
+    size_folder,
+    write_done,
+)
 from pipeline.records.example import ExampleCodec
 from pipeline.records.features import table_column
 from pipeline.records.tfrecord import RecordWriter
+from pipeline.records.values import ValuesError, ValuesSource, read_values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A row without a picture."""
+class Sources:
+    """What the plan's rows are read from; None where its examples have no such feature."""
 
-    row: int
-    reason: str  # a short code, counted in the manifest
-    text: str
+    images: str | None  # the root of the plan's paths
+    values: ValuesSource | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardDone:
-    """What was written of one shard at one size: `plan/done/SIZE/FILE.json`."""
+class _Content:
+    """What a row's sources gave."""
 
-    file: str
-    size: int
-    plan_digest: str
-    render_digest: str
-    examples: int
-    bytes: int
-    sha256: str
-    pixel_counts: list[list[int]]  # [3, 256]: pixels of each value, by channel
-    failures: list[Failure]
-
-
-def render_digest(spec: RenderSpec, size: int) -> str:
-    """SHA-256 of all that decides a size's pixels beside the sources: fit, quality, codecs."""
-    settings = {**dataclasses.asdict(spec), "size": size, "codecs": codec_versions()}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def codec_versions() -> dict[str, str]:
-    """The libraries whose release may change a pixel."""
-    return {
-        "simplejpeg": simplejpeg.__version__,
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-    }
-
-
-def size_folder(output: str, size: int) -> str:
-    """Where a size's shards and manifest are."""
-    return storage.join(output, str(size))
-
-
-def done_path(output: str, size: int, file: str) -> str:
-    """Where a shard's `ShardDone` is."""
-    return storage.join(output, "plan", "done", str(size), f"{file}.json")
-
-
-def read_done(output: str, size: int, file: str) -> ShardDone:
-    """What `write_shard` left; FileNotFoundError while the shard is not done."""
-    tables = json.loads(storage.read_bytes(done_path(output, size, file)))
-    return ShardDone(**{**tables, "failures": [Failure(**f) for f in tables["failures"]]})
+    rendered: Rendered | None
+    values: np.ndarray | None  # float32 [D]
+    sha256: str  # of the image's bytes, without an image of the vector's
 
 
 def write_shard(
     output: str,
-    images: str,
+    sources: Sources,
     plan: Plan,
     shard: int,
-    sizes: tuple[int, ...],
+    sizes: tuple[int | None, ...],
     spec: RenderSpec,
     pool: Executor,
     on_row: Callable[[], None] = lambda: None,
 ) -> list[ShardDone]:
-    """Renders and writes shard number `shard` at every size; each file appears whole or not at all.
+    """Renders and writes shard number `shard` at each size that is not there already.
 
-    `images` is the root of the plan's paths. `on_row` is called after each row, for progress.
+    Each file appears whole or not at all. Examples without an image have the one size None.
+    `on_row` is called once a row, for progress.
     """
-    plan_folder = storage.join(output, "plan")
-    rows: list[Any] = read_shard_rows(plan_folder, shard).to_dict("records")
-    file_name, codec = plan.shards[shard].file, ExampleCodec(plan.features)
-    counts = {size: np.zeros((3, 256), np.int64) for size in sizes}
-    failures: list[Failure] = []
+    file = plan.shards[shard].file
+    digests = {size: render_digest(spec, size) for size in sizes}
+    found = {size: find_finished(output, size, file, plan.digest, digests[size]) for size in sizes}
+    missing = tuple(size for size, done in found.items() if done is None)
+    rows: list[Any] = read_shard_rows(storage.join(output, "plan"), shard).to_dict("records")
+    if not missing:
+        for _ in rows:
+            on_row()
+        return [done for done in found.values() if done]
+    counts = {size: np.zeros((3, 256), np.int64) for size in missing}
+    enlarged = dict.fromkeys(missing, 0)
+    failures: dict[int | None, list[Failure]] = {size: [] for size in missing}
+    codec = ExampleCodec(plan.features)
     with contextlib.ExitStack() as stack:
         writers = {
             size: RecordWriter(
-                stack.enter_context(
-                    storage.writing(storage.join(size_folder(output, size), file_name))
-                )
+                stack.enter_context(storage.writing(storage.join(size_folder(output, size), file)))
             )
-            for size in sizes
+            for size in missing
         }
-        results = map_ordered(pool, lambda row: _render_row(images, row, sizes, spec), rows)
+        results = map_ordered(pool, lambda row: _read_row(sources, row, missing, spec), rows)
         for row, result in zip(rows, results, strict=True):
-            if isinstance(result, Failure):
-                failures.append(result)
-            else:
-                rendered, sha256 = result
-                values = _values(plan, row, rendered, sha256)
-                for size, writer in writers.items():
-                    writer.write(codec.encode({**values, "image": rendered.images[size]}))
-                    counts[size] += rendered.histograms[size]
+            for size, writer in writers.items():
+                failure = _failure_at(result, row, size, spec)
+                if failure is not None:
+                    failures[size].append(failure)
+                    continue
+                assert isinstance(result, _Content)
+                values = _values(plan, row, result)
+                if result.rendered is not None and size is not None:
+                    values["image"] = result.rendered.images[size]
+                    counts[size] += result.rendered.histograms[size]
+                    enlarged[size] += size in result.rendered.enlarged
+                writer.write(codec.encode(values))
             on_row()
-    dones = [
-        ShardDone(
-            file=file_name,
+    for size, writer in writers.items():  # after every rename: what is said to be done is there
+        done = ShardDone(
+            file=file,
             size=size,
             plan_digest=plan.digest,
-            render_digest=render_digest(spec, size),
+            render_digest=digests[size],
             examples=writer.examples,
             bytes=writer.bytes,
             sha256=writer.sha256,
             pixel_counts=counts[size].tolist(),
-            failures=failures,
+            enlarged=enlarged[size],
+            failures=failures[size],
         )
-        for size, writer in writers.items()
-    ]
-    for done in dones:  # after every rename: what a done file tells of is there
-        text = json.dumps(dataclasses.asdict(done)) + "\n"
-        storage.write_text(done_path(output, done.size, file_name), text)
-    return dones
+        write_done(output, done)
+        found[size] = done
+    return [done for done in found.values() if done]
 
 
-def _render_row(
-    images: str, row: dict[str, Any], sizes: tuple[int, ...], spec: RenderSpec
-) -> tuple[Rendered, str] | Failure:
+def _failure_at(
+    result: _Content | Failure, row: dict[str, Any], size: int | None, spec: RenderSpec
+) -> Failure | None:
+    """Why a row is not in the records of one size; each size is judged by itself, so that what it
+    holds does not depend on the sizes beside it.
+    """
+    if isinstance(result, Failure):
+        return result
+    if spec.no_enlarge and result.rendered is not None and size in result.rendered.enlarged:
+        text = f"{result.rendered.width}×{result.rendered.height} pixels, under {size} px"
+        return Failure(row=int(row["row"]), reason="too_small", text=text)
+    return None
+
+
+def _read_row(
+    sources: Sources, row: dict[str, Any], sizes: tuple[int | None, ...], spec: RenderSpec
+) -> _Content | Failure:
+    rendered = values = None
     try:
-        data = _read_source(storage.join(images, row["path"]))
-        return render(data, sizes, spec), hashlib.sha256(data).hexdigest()
-    except ImageError as error:
-        return Failure(row=int(row["row"]), reason=error.reason, text=str(error))
+        if sources.values is not None:
+            values, data = read_values(sources.values, row["values_offset"], row["values_bytes"])
+        if sources.images is not None:
+            data = read_source(sources.images, row["path"])
+            rendered = render(data, tuple(size for size in sizes if size is not None), spec)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return _Content(rendered=rendered, values=values, sha256=sha256)
+    except (ImageError, ValuesError) as error:
+        return Failure(row=int(row["row"]), reason=error.reason, text=error.text)
     except Exception as error:
-        error.add_note(f"while rendering row {row['row']}")
+        error.add_note(f"while reading row {row['row']}")
         raise
 
 
-def _read_source(path: str) -> bytes:
-    try:
-        return storage.read_bytes(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ImageError("missing", "there is no such file") from error
-
-
-def _values(plan: Plan, row: dict[str, Any], rendered: Rendered, sha256: str) -> dict[str, Any]:
+def _values(plan: Plan, row: dict[str, Any], content: _Content) -> dict[str, Any]:
     """A record's values by feature name, but for the image."""
-    made = {"width": rendered.width, "height": rendered.height, "sha256": sha256}
+    made: dict[str, Any] = {"sha256": content.sha256, "values": content.values}
+    if content.rendered is not None:
+        made |= {"width": content.rendered.width, "height": content.rendered.height}
     values = {}
     for feature in plan.features:
         if feature.role == "image":
             continue
-        if feature.role == "source":
+        if feature.role in ("source", "values"):
             values[feature.name] = made[feature.name]
         elif feature.role in ("id", "group"):
             values[feature.name] = row[feature.role]

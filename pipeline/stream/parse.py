@@ -22,7 +22,7 @@ _TF_DTYPES: dict[Dtype, tf.DType] = {
 def parse_spec(
     features: Iterable[Feature],
 ) -> dict[str, tf.io.FixedLenFeature | tf.io.FixedLenSequenceFeature]:
-    """What `tf.io.parse_example` needs to read these features; others in a record are passed over.
+    """What `tf.io.parse_example` needs, by the record's own keys; other features are passed over.
 
     Fixed shapes have no default, so that an absent key is an error and never a silent zero. A free
     first length may be 0, which tf.io can only read as one that may be missing.
@@ -31,17 +31,19 @@ def parse_spec(
     for feature in features:
         dtype = _TF_DTYPES[feature.dtype]
         if feature.is_free:
-            spec[feature.name] = tf.io.FixedLenSequenceFeature(
+            spec[feature.record_key] = tf.io.FixedLenSequenceFeature(
                 feature.shape[1:], dtype, allow_missing=True
             )
         else:
-            spec[feature.name] = tf.io.FixedLenFeature(feature.shape, dtype)
+            spec[feature.record_key] = tf.io.FixedLenFeature(feature.shape, dtype)
     return spec
 
 
 def parse_example(serialized: tf.Tensor, features: Iterable[Feature]) -> dict[str, tf.Tensor]:
     """string [] → a tensor of each feature's dtype and shape, by name; images stay JPEG bytes."""
-    return tf.io.parse_single_example(serialized, parse_spec(features))
+    features = tuple(features)
+    parsed = tf.io.parse_single_example(serialized, parse_spec(features))
+    return {feature.name: parsed[feature.record_key] for feature in features}
 
 
 def decode_image(data: tf.Tensor, size_px: int | None = None) -> tf.Tensor:

@@ -41,6 +41,17 @@ class Records:
                 paths.append(path)
         return tuple(paths)
 
+    def first_rows(self, parts: Collection[str]) -> dict[str, int]:
+        """The paths of `paths_of` → the row of each one's first record, if records hold no `row`.
+
+        Rows are then numbered through the manifest's shards, as `pipeline.records.adopt` does.
+        """
+        by_path = {
+            storage.join(self.folder, shard.file): first
+            for shard, first in zip(self.manifest.shards, self.manifest.first_rows, strict=True)
+        }
+        return {path: by_path[path] for path in self.paths_of(parts)}
+
 
 def open_records(folder: str, *, allow_failures: bool = False) -> Records:
     """The record set in `folder` (`OUT/SIZE`).

@@ -1,6 +1,6 @@
 """Where examples come from: read from the shards each epoch, or decoded once and held in memory.
 
-Both give keys in an order (an index, or a serialized example) and load the fields of a key, so that
+Both give keys in an order (an index, or a numbered record) and load the fields of a key, so that
 ordering, skipping and augmentation are written once, in `pipeline.stream.batches`. Loading is the
 costly half: decoding a JPEG, or copying it out of memory.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.records.features import Role, the_feature, with_role
+from pipeline.records.features import Role, with_role
 from pipeline.records.tfrecord import RecordError
 from pipeline.stream.parse import decode_image, parse_example, shrink_image
 from pipeline.stream.records import Records, check_shards
@@ -46,15 +46,18 @@ class Examples(Protocol):
         """Each key once, in an order that the seed decides."""
 
     def load(self, key: tf.Tensor) -> Fields:
-        """The fields of one key."""
+        """The fields of one key, `row` among them."""
 
 
 class StreamedExamples:
-    """Reads the shards each time; a key is a serialized example."""
+    """Reads the shards each time; a key is a serialized example.
+
+    Of records that hold no row (others wrote them) a key is `{"row", "serialized"}`: the row is the
+    record's place (`Records.first_rows`).
+    """
 
     def __init__(self, records: Records, parts: Collection[str], image_size_px: int | None) -> None:
         features = records.manifest.features
-        the_feature(features, "row")
         self.features = tuple(f for role in _ROLES for f in with_role(features, role))
         for feature in self.features:
             if feature.role in ("row", "image") and feature.shape:
@@ -63,38 +66,56 @@ class StreamedExamples:
                     f"streamed, got shape {feature.shape}"
                 )
         self.count = records.manifest.examples_in(parts)
-        self._paths = records.paths_of(parts)
+        self._first_rows = records.first_rows(parts)
+        self._has_rows = bool(with_role(features, "row"))
         self._stored_px = records.manifest.size
+        self._is_swapped = records.manifest.is_red_blue_swapped
         self._size_px = _checked_size(records, image_size_px)
 
     def keys(self) -> tf.data.Dataset:
-        return self._read(self._paths)
+        return self._read(list(self._first_rows))
 
     def shuffled_keys(self, seed: int, buffer: int) -> tf.data.Dataset:
         # Serialized examples are shuffled, not images: the buffer is ten times smaller. The order
         # of the shards is drawn as well, for a buffer only mixes neighbours.
-        paths = np.random.default_rng(seed).permutation(self._paths)
-        return _shuffle(self._read(paths), seed, buffer)
+        paths = np.random.default_rng(seed).permutation(list(self._first_rows))
+        return _shuffle(self._read(paths.tolist()), seed, buffer)
 
-    def load(self, key: tf.Tensor) -> Fields:
-        fields = parse_example(key, self.features)
+    def load(self, key: tf.Tensor | Fields) -> Fields:
+        if self._has_rows:
+            fields = parse_example(key, self.features)
+        else:
+            fields = {"row": key["row"], **parse_example(key["serialized"], self.features)}
         for feature in with_role(self.features, "image"):
             image = decode_image(fields[feature.name], self._stored_px)
+            if self._is_swapped:
+                image = image[..., ::-1]
             if self._size_px is not None and self._size_px != self._stored_px:
                 image = shrink_image(image, self._size_px)
             fields[feature.name] = image
         return fields
 
-    def _read(self, paths: Sequence[str] | npt.NDArray[np.str_]) -> tf.data.Dataset:
-        shards = tf.data.Dataset.from_tensor_slices(list(paths))
-        serialized = shards.interleave(
-            tf.data.TFRecordDataset,
+    def _read(self, paths: Sequence[str]) -> tf.data.Dataset:
+        first_rows = [self._first_rows[path] for path in paths]
+        shards = tf.data.Dataset.from_tensor_slices(
+            (list(paths), tf.constant(first_rows, tf.int64))
+        )
+        keys = shards.interleave(
+            self._read_shard,
             cycle_length=SHARDS_AT_ONCE,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
         # A shard that was exchanged for another must not change the number of steps unnoticed.
-        return serialized.apply(tf.data.experimental.assert_cardinality(self.count))
+        return keys.apply(tf.data.experimental.assert_cardinality(self.count))
+
+    def _read_shard(self, path: tf.Tensor, first_row: tf.Tensor) -> tf.data.Dataset:
+        serialized = tf.data.TFRecordDataset(path)
+        if self._has_rows:
+            return serialized
+        # A dict, for a pair would be two arguments of a map's function.
+        numbered = serialized.enumerate(first_row)
+        return numbered.map(lambda row, data: {"row": row, "serialized": data})
 
 
 class HeldExamples:
@@ -158,8 +179,8 @@ def _shuffle(dataset: tf.data.Dataset, seed: int, buffer: int) -> tf.data.Datase
         buffer_size=buffer,
         seed=seed,
         seed2=1,  # two zeros would mean any order
-        output_types=[dataset.element_spec.dtype],
-        output_shapes=[dataset.element_spec.shape],
+        output_types=[spec.dtype for spec in tf.nest.flatten(dataset.element_spec)],
+        output_shapes=[spec.shape for spec in tf.nest.flatten(dataset.element_spec)],
         reshuffle_each_iteration=False,
     )
     return tf.data.experimental.from_variant(shuffled, dataset.element_spec)

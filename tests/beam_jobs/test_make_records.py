@@ -119,7 +119,8 @@ def test_an_image_that_does_not_decode_is_left_out_and_listed(made, tmp_path, ca
     broken.write_bytes(broken.read_bytes()[:900])
     (tmp_path / "jpeg" / f"{names[5]}.jpg").unlink()
     (tmp_path / "jpeg" / f"{names[7]}.jpg").write_text("<html>not found</html>")
-    assert main(record_flags(tmp_path, tmp_path / "out")) == 0
+    flags = record_flags(tmp_path, tmp_path / "out", max_failures="0.2")
+    assert main(flags) == 0
     with (tmp_path / "out" / "failed.csv").open() as file:
         failed = {line["id"]: line["reason"] for line in csv.DictReader(file)}
     assert failed == {names[3]: "truncated", names[5]: "missing", names[7]: "not_an_image"}
@@ -142,6 +143,29 @@ def test_plan_only_prints_the_folds_and_reads_no_image(made, tmp_path, capsys):
     ]  # fmt: skip
 
 
+def test_no_enlarge_leaves_a_row_out_of_the_sizes_it_is_too_small_for(made, tmp_path):
+    flags = [*record_flags(made[0], tmp_path / "both", sizes="64,100"), "--no_enlarge"]
+    assert main([*flags, "--max_failures", "1"]) == 0
+    with (tmp_path / "both" / "failed.csv").open() as file:
+        failed = {line["id"]: (line["reason"], line["sizes"]) for line in csv.DictReader(file)}
+    assert 0 < len(failed) < 24
+    assert set(failed.values()) == {("too_small", "100")}
+    examples = [values["image_name"] for _, values in read_examples(tmp_path / "both" / "64")]
+    assert len(examples) == 24
+    alone = [*record_flags(made[0], tmp_path / "alone", sizes="100"), "--no_enlarge"]
+    assert main([*alone, "--max_failures", "1"]) == 0
+    assert digests(tmp_path / "alone" / "100") == digests(tmp_path / "both" / "100")
+
+
+def test_folds_may_be_looked_at_again_and_again_until_a_size_is_begun(made, tmp_path, capsys):
+    flags = record_flags(made[0], tmp_path / "out")
+    for folds in ("3", "2", "4"):
+        assert main([*flags, "--folds", folds, "--plan_only"]) == 0
+    assert main(flags) == 0
+    assert main([*flags, "--folds", "3", "--plan_only"]) == 1
+    assert "got another: folds.count (there 4, asked 3)" in capsys.readouterr().err
+
+
 def test_a_further_size_is_added_under_the_same_plan(made, tmp_path):
     folder, output = made
     assert main(record_flags(folder, tmp_path / "out")) == 0
@@ -154,7 +178,7 @@ def test_a_further_size_is_added_under_the_same_plan(made, tmp_path):
 def test_another_plan_in_the_same_output_is_refused(made, capsys):
     folder, output = made
     assert main(record_flags(folder, output, seed="7")) == 1
-    assert "the plan must be the one that is there, got another (spec" in capsys.readouterr().err
+    assert "got another: folds.seed (there 42, asked 7); write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -164,13 +188,15 @@ def test_another_plan_in_the_same_output_is_refused(made, capsys):
         ({"group": "patient"}, 1, "no column 'patient' (named by table.group); did you mean"),
         ({"fit": "squash"}, 2, "fit must be one of"),
         ({"quality": "0"}, 2, "quality must be in"),
+        ({"workers": "-1"}, 2, "--workers must be 1 or more, got -1"),
+        ({"output": "gs://bucket/out"}, 2, "path must be a local one"),
         ({"rows_per_shard": "0"}, 2, "--rows_per_shard must be 1 or more, got 0"),
         ({"folds": "9"}, 1, "got 8 groups for 9 parts"),
         ({"sizes": "0"}, 2, "--sizes must be in 1-4096 px, got (0,)"),
     ],
 )
 def test_a_fault_of_the_users_is_one_line_and_a_code(made, tmp_path, capsys, over, code, message):
-    assert main(record_flags(made[0], tmp_path / "out", **over)) == code
+    assert main(record_flags(made[0], **{"output": tmp_path / "out", **over})) == code
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -1,5 +1,10 @@
 """Storage: a file is there whole, or not at all."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from pipeline import storage
@@ -27,6 +32,37 @@ def test_a_block_that_raises_leaves_nothing_and_keeps_what_was_there(tmp_path):
         write_half()
     assert storage.read_text(path) == "old"
     assert storage.list_names(str(tmp_path)) == ["b.bin"]
+
+
+def test_what_a_dead_process_left_is_removed_and_what_lives_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    node = platform.node()
+    gone = tmp_path / f".{node}-{dead.pid}-0123abcd.tmp"
+    alive = tmp_path / f".{node}-{os.getpid()}-0123abcd.tmp"
+    elsewhere = tmp_path / f".other-{node}-{dead.pid}-0123abcd.tmp"
+    others = tmp_path / ".editor.tmp"
+    for path in (gone, alive, elsewhere, others):
+        path.touch()
+    storage.remove_leftovers(str(tmp_path))
+    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere, others])
+
+
+def test_a_file_being_written_is_found_by_no_pattern_for_its_name(tmp_path):
+    with storage.writing(str(tmp_path / "a.tfrecord-0")):
+        assert list(tmp_path.glob("*a.tfrecord*")) == []
+        [temporary] = tmp_path.iterdir()
+        storage.discard_unfinished()
+        assert not temporary.exists()
+        temporary.touch()  # for the block to rename
+
+
+def test_a_new_file_is_written_by_the_first_writer_alone(tmp_path):
+    path = str(tmp_path / "claim")
+    assert storage.write_new(path, "first")
+    assert not storage.write_new(path, "second")
+    assert storage.read_text(path) == "first"
+    assert storage.list_names(str(tmp_path)) == ["claim"]
 
 
 def test_a_folder_that_is_not_there_has_no_names(tmp_path):

@@ -61,8 +61,8 @@ def without_two_rows(frame):
     [
         (with_value("target", [4, 7], [1, 0]), r"targets must be equal, got 2 rows .*first row 4"),
         (with_value("fold", 9, 2), r"folds must be equal, got 1 rows .*first row 9"),
-        (with_value("id", 5, "ISIC_OTHER"), r"got 1 rows only in the first named \(first row 5\)"),
-        (without_two_rows, r"got 2 rows only in the last named \(first row 3"),
+        (with_value("id", 5, "ISIC_OTHER"), r"got 1 rows only in \S*b.parquet \(first row 5\)"),
+        (without_two_rows, r"got 2 rows only in \S*a.parquet \(first row 3"),
     ],
     ids=["target", "fold", "id", "missing"],
 )
@@ -88,6 +88,26 @@ def test_an_unknown_method_names_the_nearest(tmp_path, capfd):
 def test_a_missing_run_is_told(tmp_path, capfd):
     assert main([str(tmp_path), "--output", str(tmp_path / "o.parquet")]) == 1
     assert "no such file; give a run folder" in capfd.readouterr().err
+
+
+def test_a_file_that_is_no_run_is_told(tmp_path, capfd):
+    (tmp_path / "README.md").write_text("# runs")
+    assert main([str(tmp_path / "README.md"), "--output", str(tmp_path / "o.parquet")]) == 1
+    assert "no such file; give a run folder" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("again", ["run/", "run/predictions.parquet"])
+def test_a_run_given_twice_is_refused(tmp_path, capfd, again):
+    save(tmp_path / "run" / "predictions.parquet", toy_predictions())
+    members = [str(tmp_path / "run"), f"{tmp_path}/{again}"]
+    assert main([*members, "--output", str(tmp_path / "o.parquet")]) == 2
+    assert f"each must be given once, got {members[1]} again" in capfd.readouterr().err
+
+
+def test_a_member_is_not_written_over(tmp_path, capfd):
+    member = save(tmp_path / "a.parquet", toy_predictions())
+    assert main([member, "--output", member]) == 2
+    assert "must not be a member's own" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["trainer.ensemble", "trainer.task"])

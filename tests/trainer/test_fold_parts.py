@@ -55,3 +55,20 @@ def test_folds_are_chosen_by_number_in_order_once(tmp_path):
     assert [fold.number for fold in choose_folds(folds, "4, 0,4")] == [0, 4]
     with pytest.raises(SettingsError, match="--folds must be all, or among 0, 1, 2, 3, 4, 5, got"):
         choose_folds(folds, "0,6")
+
+
+@pytest.mark.parametrize("count", [None, 3])
+@pytest.mark.parametrize("numbers", [(0, 1, 3), (1, 2, 3)])
+def test_given_folds_keep_their_numbers_unless_merged(tmp_path, numbers, count):
+    parts = tuple(f"fold{number}" for number in numbers)
+    folds = fold_parts(manifest(tmp_path, parts), DataConfig(folds=count))
+    assert tuple(fold.number for fold in folds) == numbers
+    for fold in folds:
+        assert fold.validation == (f"fold{fold.number}",)
+        assert set(fold.train) == {*parts} - {*fold.validation}
+    assert choose_folds(folds, "3") == folds[-1:]
+
+
+def test_a_merged_fold_that_no_record_fold_falls_into_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"data.folds must leave no fold empty, got 2: fold 1"):
+        fold_parts(manifest(tmp_path, ("fold0", "fold2", "fold4")), DataConfig(folds=2))

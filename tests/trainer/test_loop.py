@@ -124,7 +124,7 @@ def test_prediction_gives_each_unmasked_row_once_and_is_the_models():
 
 
 def test_optimizer_settings_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="learning_rate must be above 0, got 0"):
+    with pytest.raises(ValueError, match="learning_rate must be above 0 and finite, got 0"):
         OptimizerConfig(learning_rate=0.0)
     with pytest.raises(ValueError, match="clip_norm must be above 0"):
         OptimizerConfig(clip_norm=0.0)

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import SettingsError
-from predictions_factory import BINARY, MULTICLASS
-from trainer.losses import LOSSES, LossConfig, check_loss, default_loss, example_losses
+from predictions_factory import BINARY, MULTICLASS, MULTILABEL
+from trainer.losses import LOSSES, LossConfig, example_losses, fit_loss
 
 RNG = np.random.default_rng(0)
 LOGITS_1 = RNG.normal(scale=3, size=(16, 1)).astype(np.float32)
@@ -142,16 +142,37 @@ def test_a_loss_out_of_range_is_refused(settings, message):
         LossConfig(**settings)
 
 
-def test_a_loss_of_another_kind_than_the_label_is_refused():
-    with pytest.raises(SettingsError, match="ce or softmax_focal for a multiclass label"):
-        check_loss(LossConfig(kind="bce"), MULTICLASS, "here")
-    with pytest.raises(SettingsError, match="bce or sigmoid_focal for a binary label"):
-        check_loss(LossConfig(kind="ce"), BINARY, "here")
-    with pytest.raises(SettingsError, match="a list of 3 weights"):
-        check_loss(LossConfig(kind="softmax_focal", alpha=(1.0, 2.0)), MULTICLASS, "here")
-    with pytest.raises(SettingsError, match=r"a list of 3 weights, got 0.25"):
-        check_loss(LossConfig(kind="softmax_focal", alpha=0.25), MULTICLASS, "here")
-    with pytest.raises(SettingsError, match="one number"):
-        check_loss(LossConfig(kind="sigmoid_focal", alpha=(1.0, 2.0)), BINARY, "here")
-    for label in (BINARY, MULTICLASS):
-        check_loss(default_loss(label), label, "here")
+@pytest.mark.parametrize(
+    ("settings", "label", "message"),
+    [
+        ({"kind": "bce"}, MULTICLASS, "one of cross_entropy, focal, ce, softmax_focal for a multi"),
+        ({"kind": "ce"}, BINARY, "one of cross_entropy, focal, bce, sigmoid_focal for a binary"),
+        ({"kind": "focal", "alpha": (1.0, 2.0)}, MULTICLASS, "a list of 3 weights"),
+        ({"kind": "focal", "alpha": 0.25}, MULTICLASS, "a list of 3 weights, got 0.25"),
+        ({"kind": "sigmoid_focal", "alpha": (1.0, 2.0)}, BINARY, "one number"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_label_is_refused(settings, label, message):
+    with pytest.raises(SettingsError, match=message):
+        fit_loss(LossConfig(**settings), label, "here")
+
+
+@pytest.mark.parametrize(
+    ("kind", "over_sigmoid", "over_softmax"),
+    [("cross_entropy", "bce", "ce"), ("focal", "sigmoid_focal", "softmax_focal")],
+)
+def test_a_loss_for_every_label_becomes_that_of_the_label(kind, over_sigmoid, over_softmax):
+    fitted = {
+        label.kind: fit_loss(LossConfig(kind=kind, weight=0.5), label, "here")
+        for label in (BINARY, MULTILABEL, MULTICLASS)
+    }
+    assert {term.weight for term in fitted.values()} == {0.5}
+    assert {label: term.kind for label, term in fitted.items()} == {
+        "binary": over_sigmoid, "multilabel": over_sigmoid, "multiclass": over_softmax
+    }  # fmt: skip
+
+
+def test_gamma_and_alpha_are_for_the_focal_loss_of_every_label_alone():
+    assert LossConfig(kind="focal", gamma=1.0, alpha=0.25).gamma == 1.0
+    with pytest.raises(ValueError, match="belong to focal losses, got them for 'cross_entropy'"):
+        LossConfig(kind="cross_entropy", gamma=1.0)

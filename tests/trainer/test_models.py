@@ -59,12 +59,22 @@ def test_efficientnet_gives_logits_and_its_batch_norm_the_momentum_asked(efficie
     assert momenta == {ModelConfig().batch_norm_momentum} == {0.9}
 
 
-def test_weights_that_cannot_be_had_are_told_with_the_fix(monkeypatch):
+@pytest.mark.parametrize("error", [OSError("no route"), Exception("URL fetch failure: 404")])
+def test_weights_that_cannot_be_had_are_told_with_the_fix(monkeypatch, error):
     def fail(**kwargs):
-        raise OSError("no route to host")
+        raise error
 
     monkeypatch.setattr(tf.keras.applications, "EfficientNetB0", fail)
     with pytest.raises(backbones.WeightsError, match="run once with a network"):
+        build(backbone="efficientnet-b0", weights="imagenet")
+
+
+def test_an_error_that_is_not_about_weights_is_told_as_it_is(monkeypatch):
+    def fail(**kwargs):
+        raise ValueError("no such shape")
+
+    monkeypatch.setattr(tf.keras.applications, "EfficientNetB0", fail)
+    with pytest.raises(ValueError, match="no such shape"):
         build(backbone="efficientnet-b0", weights="imagenet")
 
 

@@ -1,5 +1,7 @@
 """`trainer.report`: the figures behind the tables, and their text."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -28,6 +30,25 @@ def test_folds_have_an_auc_each_and_all_rows_a_pooled_one():
 def test_positives_are_rows_of_a_positive_class(label, positives):
     figures = fold_figures(toy_predictions(label, rows=60))
     assert (figures.rows, figures.positives) == (60, positives)
+
+
+def test_a_soft_target_is_positive_from_one_half_on_as_for_the_auc():
+    whole = toy_predictions(MULTILABEL, rows=4)
+    soft = np.array([[0.4, 0.0], [0.5, 0.1], [0.9, -1.0], [-1.0, -1.0]], np.float32)
+    frame = whole.frame.assign(target=list(soft))
+    figures = fold_figures(dataclasses.replace(whole, frame=frame))
+    assert (figures.rows, figures.positives) == (3, 2)
+    probs = whole.frame["prob_mass"][:3]
+    assert figures.pooled == roc_auc_score([0, 1, 1], probs)
+
+
+def test_given_parts_have_one_line_and_are_no_fold():
+    whole = toy_predictions(BINARY, rows=20)
+    frame = whole.frame.assign(fold=-1, part="val")
+    text = fold_table(fold_figures(dataclasses.replace(whole, frame=frame)))
+    assert text.startswith("val        AUC 0.")
+    assert "20 rows, 10 positive" in text
+    assert "fold" not in text
 
 
 def test_a_fold_without_an_auc_is_left_out_of_the_mean_and_shown():

@@ -40,5 +40,5 @@ def test_a_run_of_one_step_an_epoch_has_finite_rates(epochs):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="final_fraction must be in"):
         ScheduleConfig(final_fraction=1.5)
-    with pytest.raises(ValueError, match="warmup_epochs must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="warmup_epochs must be 0 or more and finite, got -1"):
         ScheduleConfig(warmup_epochs=-1)

@@ -1,6 +1,9 @@
 """`python -m trainer.task` from end to end on toy records."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from trainer.config import load_config
 from trainer.models.build import build_model
 from trainer.task import main
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
 [[augment]]
 op = "flip_left_right"
@@ -169,7 +173,9 @@ def test_given_parts_train_as_fold_0_and_one_class_of_validation_has_no_auc(tmp_
     frame = read_predictions(str(tmp_path / "run" / "fold0")).frame
     assert set(frame["part"]) == {"val"}
     assert set(frame["fold"]) == {-1}
-    assert "AUC n/a" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "val        AUC n/a" in printed
+    assert "fold  -1" not in printed
 
 
 @pytest.mark.parametrize(
@@ -193,6 +199,43 @@ def test_an_unknown_op_leaves_no_run_behind(binary, tmp_path, capsys):
     assert train(binary / "records", tmp_path / "run", recipe=recipe) == 2
     assert "did you mean 'flip_left_right'?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "message"),
+    [
+        (RECIPE.replace("flip_left_right", "flip_left_rigt"), [], "did you mean 'flip_left_right'"),
+        (RECIPE, ["--replicas", "3"], "must be a multiple of the 3 replicas, got 8"),
+        (RECIPE, ["--replicas", "0"], "--replicas must be 1 or more, got 0"),
+    ],
+)
+def test_what_the_command_line_has_wrong_is_told_without_tensorflow(
+    binary, tmp_path, recipe, flags, message
+):
+    (tmp_path / "recipe.toml").write_text(recipe)
+    words = ["--records", f"{binary}/records", "--run", f"{tmp_path}/run"]
+    words += ["--config", f"{tmp_path}/recipe.toml", *flags]
+    code = (
+        "import sys\n"
+        "from trainer.task import main\n"
+        f"code = main({words!r})\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow  # EfficientNet takes half a minute and more to build and trace
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_the_recipe_for_real_images_takes_a_step_on_every_label(tmp_path, kind):
+    write_toy_records(tmp_path / "records", rows=16, parts=("fold0", "fold1"), kind=kind)
+    recipe = (ROOT / "configs" / "b0.toml").read_text()
+    flags = ("--folds", "0", "--set", "train.epochs=1", "--set", "train.batch_size=8")
+    assert train(tmp_path / "records", tmp_path / "run", *flags, recipe=recipe) == 0
+    assert len(read_predictions(str(tmp_path / "run")).frame) == 8
 
 
 def test_records_without_a_manifest_or_with_too_many_failures_are_refused(tmp_path, capsys):

@@ -1,10 +1,19 @@
 """`trainer.config`: what a recipe may say, and what it may not, without TensorFlow."""
 
+import dataclasses
+import itertools
+import typing
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import SettingsError
+from pipeline.stream.augment import build_ops
 from records_factory import write_toy_records
 from trainer.config import Config, load_config, resolve
+from trainer.losses import LossConfig
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def recipe(tmp_path, text):
@@ -23,7 +32,8 @@ def recipe(tmp_path, text):
         ("[model]\nweights = 'noisy'", "weights must be one of 'imagenet'"),
         ("[schedule]\nkind = 'cosine'", "did you mean 'warmup_cosine'"),
         ("[optimizer]\nkind = 'adamx'", "unknown kind 'adamx'; did you mean 'adam"),
-        ("[[loss]]\nkind = 'bce'\n[[loss]]\nkind = 'focal'", r"loss\[1\]: unknown kind 'focal'"),
+        ("[[loss]]\nkind = 'bce'\n[[loss]]\nkind = 'focl'", r"loss\[1\]: unknown kind 'focl'"),
+        ("loss = []", "loss must have a term, got none"),
         ("[data]\nfolds = 1", "folds must be 2 or more, got 1"),
         ("[data]\ntrain = ['train']", "train and validation must be given together"),
         ("[data]\ntrain = ['a']\nvalidation = ['a']", "must share no part, got 'a' in both"),
@@ -41,8 +51,60 @@ def test_set_lies_on_top_of_the_file_and_says_so_when_at_fault(tmp_path):
     config = load_config(path, ["train.epochs=7", "model.fusion=concat"])
     assert (config.train.epochs, config.train.seed, config.model.fusion) == (7, 5, "concat")
     assert load_config(path, ["model.fusion=concat", "model.fusion=none"]).model.fusion is None
-    with pytest.raises(SettingsError, match=r"--set train.epoch=7: train: unknown key 'epoch'"):
-        load_config(path, ["train.epoch=7"])
+    message = r"recipe.toml --set train.seed=1 --set train.epoch=7: train: unknown key 'epoch'"
+    with pytest.raises(SettingsError, match=message):
+        load_config(path, ["train.seed=1", "train.epoch=7"])
+
+
+def test_settings_that_ask_for_each_other_may_come_in_any_order(tmp_path):
+    path = recipe(tmp_path, "[loss]\nkind = 'focal'\nalpha = 0.5")
+    parts = ["data.train=train", 'data.validation=["val"]']
+    for overrides in itertools.permutations(["loss.kind=bce", "loss.alpha=none", *parts]):
+        config = load_config(path, overrides)
+        assert config.loss == (LossConfig(kind="bce"),)
+        assert (config.data.train, config.data.validation) == (("train",), ("val",))
+
+
+def test_a_table_set_to_none_is_the_default_one(tmp_path):
+    path = recipe(tmp_path, "[loss]\nkind = 'focal'\n[[augment]]\nop = 'transpose'")
+    assert load_config(path, ["loss=none", "augment=none"]) == Config()
+
+
+def float_settings(cls=Config, prefix=""):
+    """The dotted key of every setting that takes a number with a fraction."""
+    for name, hint in typing.get_type_hints(cls).items():
+        args = [arg for arg in (hint, *typing.get_args(hint)) if isinstance(arg, type)]
+        if float in args:
+            yield prefix + name
+        for table in filter(dataclasses.is_dataclass, args):
+            yield from float_settings(table, f"{prefix}{name}.")
+
+
+FLOATS = sorted(float_settings())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("key", FLOATS)
+def test_no_setting_takes_a_number_that_is_none_or_infinite(key, value):
+    overrides = ["loss.kind=focal", f"{key}={value}"]
+    with pytest.raises(SettingsError, match=rf"{key.split('.')[-1]} must be .*got {value}"):
+        load_config(None, overrides)
+
+
+def test_the_settings_just_tried_are_all_there_are():
+    assert {"optimizer.learning_rate", "loss.alpha", "schedule.warmup_epochs"} < {*FLOATS}
+    assert len(FLOATS) == 11
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("name", ["demo", "b0"])
+def test_a_recipe_of_ours_fits_records_of_every_label(tmp_path, name, kind):
+    path = str(ROOT / "configs" / f"{name}.toml")
+    config = resolve(
+        load_config(path, ["data.image_size_px=none"]), write_toy_records(tmp_path, kind=kind)
+    )
+    assert build_ops(config.augment)
+    assert [term.kind.split("_")[1] for term in config.loss] == ["focal"]
 
 
 def test_no_file_is_every_default():
@@ -60,7 +122,7 @@ def test_the_records_fill_in_sizes_folds_and_the_loss_of_their_label(tmp_path):
     ("overrides", "kind", "message"),
     [
         (["data.image_size_px=64"], "binary", "must be 32 or less, got 64; make records"),
-        (["loss.kind=ce"], "binary", "bce or sigmoid_focal for a binary label, got 'ce'"),
+        (["loss.kind=ce"], "binary", "bce, sigmoid_focal for a binary label, got 'ce'"),
         ([], "none", "must have a label to train on"),
     ],
 )

@@ -58,7 +58,9 @@ def efficientnet(image: tf.Tensor, weights: Weights, *, variant: str) -> tf.Tens
             input_tensor=inputs,
         )
     except Exception as error:
-        if weights is None:
+        # A failed download is a bare Exception in Keras, a broken file an OSError; what is neither
+        # is not about weights.
+        if weights is None or not (type(error) is Exception or isinstance(error, OSError)):
             raise
         raise WeightsError(
             f"model: weights must be reachable, got {type(error).__name__} for {weights!r} of "

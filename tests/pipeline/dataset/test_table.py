@@ -84,7 +84,8 @@ def test_without_a_group_column_each_row_is_its_own(read):
 
 def test_dropped_ids_are_left_out_and_counted(read, tmp_path):
     (tmp_path / "dup.csv").write_text("image_name,image_name_2\nISIC_9,ISIC_1\n")
-    table = read(over={"folds": {"drop": f"{tmp_path}/dup.csv:image_name_2"}})
+    label = {"column": "target", "kind": "binary"}  # the only 1 is dropped
+    table = read(over={"folds": {"drop": f"{tmp_path}/dup.csv:image_name_2"}, "label": label})
     assert (table.ids.tolist(), table.dropped) == (["ISIC_2", "ISIC_3"], 1)
     table = read(over={"folds": {"drop": f"{tmp_path}/dup.csv"}})
     assert (len(table), table.dropped) == (3, 0)
@@ -114,7 +115,46 @@ def test_several_label_columns_are_multilabel(read):
 
 
 def test_a_label_that_is_missing_is_unknown(read):
-    assert read(CSV.replace(",1\n", ",\n")).target.tolist() == [-1, 0, 0]
+    table = read(
+        CSV.replace("nv,b", ",b").replace("nv,1e3", ",1e3"),
+        {"label": {"column": "sex"}, "metadata": {}},
+    )
+    assert table.target.tolist() == [-1, 0, 1]
+
+
+def test_one_class_is_refused_unless_the_kind_is_said(read):
+    text = CSV.replace(",1\n", ",0\n")
+    with pytest.raises(TableError, match=r"'target' must have two classes or more, got '0'; name"):
+        read(text)
+    table = read(text, {"label": {"column": "target", "kind": "binary"}})
+    assert (table.target.tolist(), table.label.classes) == ([0, 0, 0], ("0", "1"))
+
+
+def test_images_per_group_counts_what_is_left_after_drop(read, tmp_path):
+    derived = {"metadata": {"derived": ["images_per_group"]}}
+    table = read(over=derived)
+    assert table.columns["images_per_group"].tolist() == [1.0, 2.0, 2.0]
+    assert {f.name: (f.dtype, f.role) for f in table.features}["images_per_group"] == (
+        "float32", "number",
+    )  # fmt: skip
+    (tmp_path / "dup.csv").write_text("image_name\nISIC_2\n")
+    table = read(over={**derived, "folds": {"drop": f"{tmp_path}/dup.csv"}})
+    assert table.columns["images_per_group"].tolist() == [1.0, 1.0]
+
+
+def test_a_column_may_not_have_the_name_of_a_derived_one(read):
+    text = CSV.replace("note", "images_per_group")
+    with pytest.raises(TableError, match=r"'images_per_group' is also named by metadata\.derived"):
+        read(text, {"metadata": {"derived": ["images_per_group"]}})
+
+
+def test_joined_groups_are_dealt_as_one_and_keep_their_names(read, tmp_path):
+    (tmp_path / "pairs.csv").write_text("id_1,id_2,distance\nISIC_1,ISIC_3,4\nISIC_9,ISIC_2,1\n")
+    table = read(over={"folds": {"join_groups": f"{tmp_path}/pairs.csv"}})
+    assert table.units.tolist() == ["P1", "P1", "P1"]
+    assert table.groups.tolist() == ["P2", "P1", "P1"]
+    assert "1 of 2 pairs in" in table.notes[0]
+    assert "join 2 groups into 1" in table.notes[0]
 
 
 def test_whole_number_classes_are_ordered_by_value(read):
@@ -168,9 +208,29 @@ def test_a_table_without_rows_or_without_a_file_is_refused(read, tmp_path):
         ({"folds": {"holdout": 1.5}}, r"folds.holdout must be in \(0, 1\), got 1.5"),
         ({"label": {"kind": "binary"}}, "label.column must be given for label.kind 'binary'"),
         ({"label": {"colunm": "x"}}, "unknown key 'colunm'; did you mean 'column'"),
+        ({"metadata": {"derived": ["images_per_grop"]}}, "did you mean 'images_per_group'"),
+        (
+            {"table": {"id": "x"}, "metadata": {"derived": ["images_per_group"]}},
+            "'images_per_group' must have table.group, got none",
+        ),
+        ({"label": {}, "folds": {"holdout": 0.1}}, "folds.holdout must not be given without label"),
+        ({"label": {}, "folds": {"join_groups": "x"}}, "folds.join_groups must not be given with"),
+        (
+            {"values": {}},
+            r"values must have columns or npy, and not both, got columns \[\] and npy",
+        ),
+        ({"values": {"columns": ["a"], "npy": "b"}}, "values must have columns or npy, and not"),
+        (
+            {"folders": {"root": "x"}, "values": {"npy": "b"}, "table": {}},
+            "values must not be given for a folder tree",
+        ),
+        ({"folders": {"root": "x"}}, "table.id must not be given for a folder tree"),
+        ({"folders": {"root": "x", "parts": ["a b"]}, "table": {}}, "folders.parts must be names"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(over, message):
-    tables = {**BASE, "table": {**BASE["table"], "csv": "x.csv"}, **over}
+    tables = {**BASE, **over}
+    if "folders" not in over:
+        tables["table"] = {"csv": "x.csv", **tables["table"]}
     with pytest.raises(SettingsError, match=message):
         read_spec(None, tables)

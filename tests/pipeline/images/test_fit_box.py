@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.images.fit import FITS, fit_box, map_boxes
+from pipeline.images.fit import FITS, SQUARE_FITS, fit_box, is_fitted, map_boxes
 
 SIDES = st.integers(1, 5000)
 
@@ -37,8 +37,61 @@ def test_stretch_puts_the_whole_onto_the_whole():
     assert (fitted.crop, fitted.target) == ((0, 0, 400, 200), (0, 0, 100, 100))
 
 
+@pytest.mark.parametrize(("fit", "target"), [("short", (0, 0, 100, 50)), ("long", (0, 0, 50, 25))])
+def test_short_and_long_keep_the_aspect_and_add_nothing(fit, target):
+    fitted = fit_box(400, 200, 50, fit)
+    assert (fitted.crop, fitted.target) == ((0, 0, 400, 200), target)
+    assert (fitted.width_px, fitted.height_px) == target[2:]
+    assert fit_box(200, 400, 50, fit).target == (0, 0, target[3], target[2])
+
+
+def test_long_leaves_a_pixel_of_the_thinnest_image():
+    assert fit_box(5000, 1, 100, "long").target == (0, 0, 100, 1)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_part_is_fitted_as_the_whole_of_it_would_be(fit):
+    whole, part = fit_box(300, 200, 64, fit), fit_box(900, 900, 64, fit, (70, 30, 370, 230))
+    assert part.target == whole.target
+    np.testing.assert_allclose(np.subtract(part.crop, whole.crop), [70, 30, 70, 30])
+
+
+@pytest.mark.parametrize(
+    ("fit", "fitting", "not_fitting"),
+    [
+        *((fit, [(64, 64)], [(64, 65), (63, 63)]) for fit in SQUARE_FITS),
+        ("short", [(64, 64), (64, 99), (99, 64)], [(63, 64), (65, 99)]),
+        ("long", [(64, 64), (64, 9), (1, 64)], [(64, 65), (63, 9)]),
+    ],
+)
+def test_the_sides_of_an_output_tell_whether_they_can_come_of_a_fit(fit, fitting, not_fitting):
+    assert all(is_fitted(*sides, 64, fit) for sides in fitting)
+    assert not any(is_fitted(*sides, 64, fit) for sides in not_fitting)
+
+
+@pytest.mark.parametrize(
+    ("fit", "enlarging", "not_enlarging"),
+    [
+        ("crop", (99, 500), (100, 500)),
+        ("pad", (99, 50), (100, 50)),
+        ("stretch", (99, 500), (100, 100)),
+        ("short", (99, 500), (100, 500)),
+        ("long", (99, 50), (100, 50)),
+    ],
+)
+def test_an_image_is_enlarged_from_one_pixel_too_few(fit, enlarging, not_enlarging):
+    assert fit_box(*enlarging, 100, fit).enlarges
+    assert not fit_box(*not_enlarging, 100, fit).enlarges
+
+
+@given(SIDES, SIDES, st.sampled_from(FITS))
+def test_fitting_to_its_own_size_enlarges_nothing(width, height, fit):
+    size = max(width, height) if fit in ("pad", "long") else min(width, height)
+    assert not fit_box(width, height, size, fit).enlarges
+
+
 def test_an_unknown_fit_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"one of crop, pad, stretch, got 'squash'"):
+    with pytest.raises(ValueError, match=r"one of crop, pad, stretch, short, long, got 'squash'"):
         fit_box(4, 4, 4, "squash")
 
 
@@ -54,8 +107,9 @@ def test_crop_lies_in_the_source_and_target_in_the_output(width, height, size, f
     assert 0 <= x0 < x1 <= width
     assert 0 <= y0 < y1 <= height
     left, top, right, bottom = fitted.target
-    assert 0 <= left < right <= size == fitted.width_px
-    assert 0 <= top < bottom <= size == fitted.height_px
+    assert 0 <= left < right <= fitted.width_px
+    assert 0 <= top < bottom <= fitted.height_px
+    assert is_fitted(fitted.width_px, fitted.height_px, size, fit)
 
 
 @given(SIDES, SIDES, st.integers(1, 1024), st.sampled_from(FITS))

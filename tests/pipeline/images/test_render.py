@@ -8,7 +8,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 import pipeline.images.decode
-from pipeline.images.fit import fit_box, map_boxes
+from pipeline.images.fit import FITS, fit_box, map_boxes
 from pipeline.images.image_error import ImageError
 from pipeline.images.jpeg import read_header
 from pipeline.images.render import RenderSpec, decode_scale, render
@@ -49,20 +49,28 @@ def test_a_scaled_decode_renders_what_a_full_decode_and_lanczos_give(width, heig
     assert psnr(rendered(data, 256), np.asarray(ideal)) > 40
 
 
-def test_real_images_render_within_decibels_of_lanczos(real_data):
-    decibels = []
-    for path in sorted(real_data.glob("uda1/jpeg/*.jpg"))[::12]:
-        data = path.read_bytes()
-        full = Image.open(io.BytesIO(data)).convert("RGB")
-        side = min(full.size)
-        x, y = (full.width - side) / 2, (full.height - side) / 2
-        method = Image.Resampling.LANCZOS
-        ideal = np.asarray(full.resize((256, 256), method, box=(x, y, x + side, y + side)))
-        coded = simplejpeg.encode_jpeg(ideal, SPEC.quality, "RGB", "420")
-        decibels.append(psnr(rendered(data, 256), simplejpeg.decode_jpeg(coded)))
+def decibels_to_lanczos(path, size):
+    """Of a rendered image to a full decode, shrunk by Pillow's Lanczos; both encoded alike."""
+    data = path.read_bytes()
+    full = Image.open(io.BytesIO(data)).convert("RGB")
+    side = min(full.size)
+    x, y = (full.width - side) / 2, (full.height - side) / 2
+    method = Image.Resampling.LANCZOS
+    ideal = np.asarray(full.resize((size, size), method, box=(x, y, x + side, y + side)))
+    coded = simplejpeg.encode_jpeg(ideal, SPEC.quality, "RGB", "420")
+    return psnr(rendered(data, size), simplejpeg.decode_jpeg(coded))
+
+
+@pytest.mark.parametrize(
+    "every", [12, pytest.param(1, marks=pytest.mark.slow)], ids=["a few", "all"]
+)
+@pytest.mark.parametrize("size", [256, 384])
+def test_real_images_render_within_decibels_of_lanczos(real_data, size, every):
+    paths = sorted(real_data.glob("uda1/jpeg/*.jpg"))[::every]
+    decibels = [decibels_to_lanczos(path, size) for path in paths]
     assert decibels
-    assert np.median(decibels) > 40
-    assert min(decibels) > 36
+    assert np.median(decibels) >= 40
+    assert np.percentile(decibels, 1) >= 36
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -77,7 +85,7 @@ def test_a_turned_image_renders_as_its_upright_twin_does(orientation):
     assert psnr(rendered(turned, 128), rendered(out.getvalue(), 128)) > 40
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_mapped_box_lies_where_its_content_is(fit, orientation):
     image = np.zeros((902, 1203, 3), np.uint8)
@@ -200,6 +208,116 @@ def test_the_decode_scale_is_the_smallest_that_covers_the_size(
 
 def test_the_decode_scale_covers_the_narrower_side_of_a_stretched_image():
     assert decode_scale(fit_box(8000, 1000, 256, "stretch"), 256) == 4
+
+
+@pytest.mark.parametrize(("fit", "shape"), [("short", (256, 384)), ("long", (171, 256))])
+def test_short_and_long_render_the_whole_image_in_its_aspect(fit, shape):
+    data = jpeg(scene(960, 640))
+    out = rendered(data, 256, RenderSpec(fit=fit))
+    assert out.shape[:2] == shape
+    ideal = Image.open(io.BytesIO(data)).resize(shape[::-1], Image.Resampling.LANCZOS)
+    assert psnr(out, np.asarray(ideal)) > 38
+
+
+def test_a_jpeg_whose_shorter_side_has_the_size_keeps_its_scan():
+    data = jpeg(scene(90, 64), quality=60)
+    image = render(data, [64], RenderSpec(fit="short")).images[64]
+    assert image.endswith(data[data.index(b"\xff\xda") :])
+
+
+def test_an_output_of_too_many_pixels_is_refused():
+    data = jpeg(np.zeros((2, 30_000), np.uint8))
+    with pytest.raises(ImageError, match="too_large: 3840000×256 pixels at 256 px and fit short"):
+        render(data, [256], RenderSpec(fit="short"))
+
+
+def framed(width=800, height=600, radius=290):
+    """A scene through a round window in black, and where the window is."""
+    image = scene(width, height) // 2 + 120
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    outside = np.hypot(columns - width / 2, rows - height / 2) > radius
+    image[outside] = 4
+    return image
+
+
+TRIM = RenderSpec(trim_borders=True)
+
+
+def test_trimming_leaves_nothing_of_the_frame():
+    data = jpeg(framed())
+    assert rendered(data, 128).min() < 10
+    assert rendered(data, 128, TRIM).min() > 100
+
+
+def test_trimming_shows_the_source_where_it_says():
+    data = jpeg(framed())
+    result = render(data, [128], TRIM)
+    box = result.fitted[128].crop
+    assert all(edge == int(edge) for edge in box)
+    ideal = Image.open(io.BytesIO(data)).resize((128, 128), Image.Resampling.LANCZOS, box=box)
+    assert psnr(simplejpeg.decode_jpeg(result.images[128]), np.asarray(ideal)) > 38
+
+
+def test_trimming_decodes_as_much_as_the_part_needs():
+    # The whole would do at a quarter: 300 px. The square in the window would then be 205.
+    data = jpeg(framed(1600, 1200, 580))
+    result = render(data, [256], TRIM)
+    assert not result.enlarged
+    box = result.fitted[256].crop
+    ideal = Image.open(io.BytesIO(data)).resize((256, 256), Image.Resampling.LANCZOS, box=box)
+    assert psnr(simplejpeg.decode_jpeg(result.images[256]), np.asarray(ideal)) > 38
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_trimming_changes_no_image_without_a_frame(fit):
+    data = jpeg(scene(800, 600) // 2 + 100)
+    plain, trimming = RenderSpec(fit=fit), RenderSpec(fit=fit, trim_borders=True)
+    assert render(data, [64, 256], plain).images == render(data, [64, 256], trimming).images
+
+
+def test_trimmed_bytes_do_not_depend_on_other_sizes():
+    data = jpeg(framed(1100, 805, 390))
+    together = render(data, [384, 64, 256], TRIM).images
+    assert together == {size: render(data, [size], TRIM).images[size] for size in (64, 256, 384)}
+
+
+def test_a_framed_jpeg_of_the_wanted_size_is_trimmed_all_the_same():
+    data = jpeg(framed(256, 256, 125))
+    assert rendered(data, 256, TRIM).min() > 60
+
+
+GRAY = RenderSpec(color_constancy="shades_of_gray")
+
+
+def test_color_constancy_takes_a_cast_off_and_counts_what_it_gives():
+    gray = np.repeat(scene(300, 300)[..., :1] // 2 + 20, 3, axis=2)
+    cast = np.rint(gray * [1.3, 1.0, 0.7]).astype(np.uint8)
+    result = render(jpeg(cast, subsampling=0), [128], GRAY)
+    out = simplejpeg.decode_jpeg(result.images[128]).astype(int)
+    assert np.abs(out[..., 0] - out[..., 2]).mean() < 3
+    means = result.histograms[128] @ np.arange(256) / 128**2
+    np.testing.assert_allclose(means, out.mean(axis=(0, 1)), atol=1.5)
+
+
+def test_color_constancy_leaves_no_scan_as_it_is():
+    data = jpeg(np.rint(scene(64, 64) * [1.0, 0.9, 0.6]).astype(np.uint8))
+    assert render(data, [64], GRAY).images != render(data, [64], SPEC).images
+
+
+def test_color_constancy_leaves_gray_images_gray():
+    data = jpeg(scene(200, 200)[..., 0])
+    assert render(data, [64], GRAY).images == render(data, [64], SPEC).images
+
+
+def test_sizes_that_enlarge_are_told():
+    result = render(jpeg(scene(200, 150)), [64, 150, 151, 256], SPEC)
+    assert result.enlarged == (151, 256)
+
+
+def test_an_image_that_trimming_made_too_small_is_told():
+    data = jpeg(framed(300, 260, 125))
+    assert render(data, [224], SPEC).enlarged == ()
+    assert render(data, [224], TRIM).enlarged == (224,)
 
 
 def test_threads_render_the_same_bytes():

@@ -1,5 +1,6 @@
 """Each op: eager and in tf.data, seeded, bounded, at an edge, and what it refuses."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,12 +9,14 @@ import tensorflow as tf
 
 from pipeline.settings import SettingsError
 from pipeline.stream.augment import (
+    GEOMETRY_OPS,
     Brightness,
     FlipLeftRight,
     FlipUpDown,
     Transpose,
     augment,
     build_ops,
+    check_geometry,
     turn_image,
 )
 
@@ -131,6 +134,39 @@ def test_no_ops_only_scale_to_the_unit_range():
 def test_a_turned_image_of_another_type_keeps_it():
     turned = turn_image(tf.constant(IMAGE, tf.float32), Transpose().matrix(tf.zeros(2), 6))
     assert turned.dtype == tf.float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotate:
+    """A geometry op that today's chain cannot do unless the angle is a quarter turn."""
+
+    angle_deg: float
+    probability: float = 1.0
+
+    def matrix(self, seed, size_px):
+        sin, cos = np.sin(np.deg2rad(self.angle_deg)), np.cos(np.deg2rad(self.angle_deg))
+        middle = size_px / 2
+        shift = [middle - cos * middle - sin * middle, middle + sin * middle - cos * middle]
+        return tf.constant([[cos, sin, shift[0]], [-sin, cos, shift[1]], [0, 0, 1]], tf.float32)
+
+
+@pytest.mark.parametrize("name", GEOMETRY_OPS)
+def test_every_geometry_op_turns_or_mirrors_the_square(name):
+    check_geometry(build_ops([{"op": name}]))
+
+
+@pytest.mark.parametrize("angle_deg", [30, 45, 1])
+def test_an_op_that_would_need_resampling_is_refused(angle_deg):
+    with pytest.raises(SettingsError, match=r"augment\[1\]: Rotate must turn or mirror the square"):
+        check_geometry([Brightness(max_delta=0.1), Rotate(angle_deg=angle_deg)])
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_quarter_turn_is_exact(turns):
+    op = Rotate(angle_deg=90 * turns)
+    check_geometry([op])
+    (out,) = run([op])
+    np.testing.assert_array_equal(out, unit(np.rot90(IMAGE, -turns)))
 
 
 def test_ops_are_built_from_tables_in_order():
