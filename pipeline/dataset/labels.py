@@ -6,6 +6,7 @@ the first such row's place and the value, before any image is touched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.errors import DataError
 from pipeline.records.label import LabelInfo, LabelKind
 
 UNKNOWN = -1
+_BINARY = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}  # pandas writes the latter beside missing values
 
 
 class TableError(DataError):
@@ -34,7 +36,7 @@ def encode_labels(frame: pd.DataFrame, spec: LabelSpec, where: str) -> tuple[np.
     if isinstance(spec.column, tuple):
         return _multilabel(frame, spec.column, spec, where)
     values = frame[spec.column]
-    kind = spec.kind or _infer_kind(values)
+    kind = spec.kind or _infer_kind(values, spec)
     if kind == "multilabel":
         return _multilabel(frame, (spec.column,), spec, where)
     if kind == "binary":
@@ -55,8 +57,10 @@ def count_classes(target: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(classes, counts, strict=True)}
 
 
-def _infer_kind(values: pd.Series) -> LabelKind:
-    return "binary" if set(values.unique()) <= {"", "0", "1"} else "multiclass"
+def _infer_kind(values: pd.Series, spec: LabelSpec) -> LabelKind:
+    occurring = set(values.unique()) - {""}
+    is_binary = occurring <= _BINARY.keys() or (spec.positive and len(occurring) == 2)
+    return "binary" if is_binary and not spec.classes else "multiclass"
 
 
 def _binary(values: pd.Series, spec: LabelSpec, where: str) -> tuple[np.ndarray, LabelInfo]:
@@ -67,7 +71,7 @@ def _binary(values: pd.Series, spec: LabelSpec, where: str) -> tuple[np.ndarray,
         classes = (negative, "+".join(spec.positive))
         target = np.where(values == "", UNKNOWN, values.isin(spec.positive))
     else:
-        numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": UNKNOWN}
+        numbers = {**_BINARY, "": UNKNOWN}
         _check_values(values, numbers, "0 or 1 (or name the positive values)", where)
         classes = ("0", "1")
         target = values.map(numbers).to_numpy()
@@ -113,8 +117,8 @@ def _one_class(values: pd.Series, where: str) -> TableError:
 
 def _ordered(classes: set[str]) -> tuple[str, ...]:
     """Whole numbers by value (10 after 9), anything else by text."""
-    if classes and all(name.lstrip("-").isdigit() for name in classes):
-        return tuple(sorted(classes, key=int))
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in classes):
+        return tuple(sorted(classes, key=lambda name: (int(name), name)))
     return tuple(sorted(classes))
 
 

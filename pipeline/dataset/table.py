@@ -20,7 +20,7 @@ from pipeline.dataset.sources.folders import list_folders
 from pipeline.dataset.sources.text import read_text
 from pipeline.dataset.sources.values import RowValues, read_with_values
 from pipeline.dataset.spec import DatasetSpec, template_columns
-from pipeline.records.features import Dtype, Feature, Role, stored_name
+from pipeline.records.features import Dtype, Feature, Role, stored_name, table_column
 from pipeline.records.label import LabelInfo
 from pipeline.settings import nearest
 
@@ -132,7 +132,7 @@ def _drop(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> tuple[pd.DataFr
     """Leaves out what `folds.column` marks with -1, and the ids that `folds.drop` lists."""
     kept = frame
     if spec.folds.column is not None:
-        kept = kept[kept[spec.folds.column] != "-1"]
+        kept = kept[~kept[spec.folds.column].isin(["-1", "-1.0"])]
     if spec.folds.drop is not None:
         kept = kept[~kept[spec.table.id].isin(_listed_ids(spec.folds.drop, spec.table.id))]
     if kept.empty:
@@ -215,12 +215,15 @@ def _typed_columns(
         if column not in ([label] if isinstance(label, str) else label or ()):
             roles.setdefault(column, "extra")
     columns: dict[str, pd.Series] = {}
+    taken: set[str] = set()  # columns of the plan
     features = []
     for column, role in roles.items():
         typed = _typed(frame[column], role, where)
         feature = Feature(name=stored_name(column), dtype=_dtype_of(typed), role=role)
-        if feature.name in columns:
-            raise TableError(f"{where}: columns {column!r} and {feature.name!r} clash; rename one")
+        for name in {feature.name, table_column(feature.name)} & {*columns, *taken}:
+            raise TableError(f"{where}: columns {column!r} and {name!r} clash; rename one")
+        if role not in ("id", "group"):  # which the plan has under these names
+            taken.add(table_column(feature.name))
         columns[feature.name] = typed
         features.append(feature)
     for name in spec.metadata.derived:
@@ -236,6 +239,7 @@ def _typed(column: pd.Series, role: Role, where: str) -> pd.Series:
     if role in ("id", "group", "category"):
         return column.astype(object)
     numbers = pd.to_numeric(column.where(column != ""), errors="coerce")
+    numbers = numbers.where(numbers.abs() <= np.finfo(np.float32).max)
     wrong = column[numbers.isna() & (column != "")]
     if role == "number":
         if len(wrong):
@@ -248,6 +252,8 @@ def _typed(column: pd.Series, role: Role, where: str) -> pd.Series:
         return column.astype(object)
     if column.str.fullmatch(r"-?(0|[1-9]\d{0,17})").all():
         return column.astype(np.int64)
+    if column.str.match(r"-?0\d").any():  # 007 is a code, and not 7
+        return column.astype(object)
     exact = numbers.astype(np.float32).astype(np.float64).eq(numbers) | numbers.isna()
     return numbers.astype(np.float32) if exact.all() else column.astype(object)
 

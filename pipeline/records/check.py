@@ -41,6 +41,15 @@ class Fault:
         return f"{self.file}{place}: {self.found}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a record holds, as far as it could be read."""
+
+    row: int | None
+    source: str | None  # SHA-256 of the bytes it was made of, where the record tells
+    faults: list[Fault]
+
+
 class Lookup:
     """A table's values by key and column; `frame`'s index is the key."""
 
@@ -88,8 +97,8 @@ class RecordChecker:
         self._columns = feature_columns(manifest.features)
         self._first_row = manifest.first_rows[manifest.shards.index(shard)]
 
-    def check(self, record: tuple[int, int, bytes]) -> tuple[int | None, list[Fault]]:
-        """(number, byte offset, data) of a record → its row if it has one, and its faults."""
+    def check(self, record: tuple[int, int, bytes]) -> Checked:
+        """(number, byte offset, data) of a record → what was found in it."""
         number, offset, data = record
 
         def fault(check: str, found: str) -> Fault:
@@ -99,16 +108,17 @@ class RecordChecker:
         try:
             values = self._codec.decode(data)
         except ValueError as error:
-            return None, [fault("schema", str(error))]
+            return Checked(row=None, source=None, faults=[fault("schema", str(error))])
         faults = [fault("images", text) for text in self._image_faults(values)]
         row = values[self._names["row"][0]] if self._names["row"] else self._first_row + number
         if row not in self._rows:
-            return None, [*faults, fault("rows", f"row {row} is not in rows.parquet")]
+            faults.append(fault("rows", f"row {row} is not in rows.parquet"))
+            return Checked(row=None, source=None, faults=faults)
         faults += [fault("rows", text) for text in self._row_faults(row, values)]
         if self._table is not None:
             example = self._rows.value(row, "id")
             faults += [fault("table", text) for text in self._table_faults(example, values)]
-        return row, faults
+        return Checked(row=row, source=values.get("sha256"), faults=faults)
 
     def _row_faults(self, row: int, values: Mapping[str, Any]) -> Iterator[str]:
         for name, column in self._columns.items():

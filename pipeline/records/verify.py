@@ -30,6 +30,7 @@ CHECKS = {
     "rows": "each record is the row, id, group, part and label of rows.parquet, once",
     "counts": "parts, groups and classes count what the manifest says",
     "groups": "no group is in two parts",
+    "twins": "no source is, byte for byte, in two parts",
     "table": "each example of the table is there, with the table's values and label, and no other",
 }
 
@@ -40,6 +41,7 @@ class ShardReport:
 
     file: str
     rows: list[int]  # of the records that could be read
+    sources: list[str | None]  # SHA-256 of what each of these rows was made of
     faults: list[Fault]
 
     def to_json(self) -> str:
@@ -69,20 +71,22 @@ def verify_shard(
     """
     faults: list[Fault] = []
     seen: list[int] = []
+    sources: list[str | None] = []
     checker = RecordChecker(manifest, shard, rows, table)
     try:
         file = storage.open_read(storage.join(folder, shard.file))
     except FileNotFoundError:
         gone = Fault(check="files", file=shard.file, found="there is no such file")
-        return ShardReport(file=shard.file, rows=[], faults=[gone])
+        return ShardReport(file=shard.file, rows=[], sources=[], faults=[gone])
     with file:
         hashing = HashingReader(file)
         records = _records_until_fault(hashing, shard.file, faults)
-        for row, record_faults in map_ordered(pool, checker.check, records):
-            faults += record_faults
-            on_record(len(record_faults))
-            if row is not None:
-                seen.append(row)
+        for checked in map_ordered(pool, checker.check, records):
+            faults += checked.faults
+            on_record(len(checked.faults))
+            if checked.row is not None:
+                seen.append(checked.row)
+                sources.append(checked.source)
         hashing.read_rest()
     if hashing.length != shard.bytes:
         found = f"length must be {shard.bytes} bytes, got {hashing.length}"
@@ -90,7 +94,7 @@ def verify_shard(
     elif hashing.sha256 != shard.sha256:
         found = f"SHA-256 must be {shard.sha256}, got {hashing.sha256}"
         faults.append(Fault(check="files", file=shard.file, found=found))
-    return ShardReport(file=shard.file, rows=seen, faults=faults)
+    return ShardReport(file=shard.file, rows=seen, sources=sources, faults=faults)
 
 
 def verify_set(
@@ -118,7 +122,27 @@ def verify_set(
     if (split > 1).any():
         text = f"{int((split > 1).sum())} groups are in several parts"
         faults.append(Fault(check="groups", file="rows.parquet", found=text))
-    return faults
+    return faults + _twins(manifest, reports)
+
+
+def _twins(manifest: Manifest, reports: Sequence[ShardReport]) -> list[Fault]:
+    """Equal sources in several parts: a leak that no group column tells of."""
+    first: dict[str, tuple[int, str]] = {}  # source → a row made of it, and its part
+    twins = []
+    for shard, report in zip(manifest.shards, reports, strict=True):
+        for row, source in zip(report.rows, report.sources, strict=True):
+            if source is not None:
+                other, part = first.setdefault(source, (row, shard.part))
+                if part != shard.part:
+                    twins.append((other, row))
+    if not twins:
+        return []
+    text = (
+        f"{len(twins):,} rows are of the same bytes as a row of another part, the first are "
+        f"{twins[0][0]} and {twins[0][1]}; find_duplicates lists such pairs, and make_records "
+        "takes them as --drop LIST:id_2 or --join_groups LIST"
+    )
+    return [Fault(check="twins", file="rows.parquet", found=text)]
 
 
 def absent_from_records(

@@ -225,3 +225,15 @@ def test_adopted_records_verify_like_our_own(records, capsys):
 def test_codes_without_adopt_are_a_fault_of_the_command_line(records, capsys):
     assert main([str(records), "--codes", "codes.toml"]) == 2
     assert "--codes must be given with --adopt" in capsys.readouterr().err
+
+
+def test_one_image_under_two_patients_in_two_folds_is_found(tmp_path, capsys):
+    write_dataset(tmp_path)
+    paths = sorted((tmp_path / "jpeg").iterdir())
+    for path in paths[1:]:
+        path.write_bytes(paths[0].read_bytes())
+    assert make_records(record_flags(tmp_path, tmp_path / "out")) == 0
+    assert main([str(tmp_path / "out" / "64")]) == 1
+    out = capsys.readouterr().out
+    assert verdicts(out)["twins"] == "FAULT"
+    assert "rows are of the same bytes as a row of another part" in out

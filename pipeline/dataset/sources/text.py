@@ -41,7 +41,8 @@ def table_format(path: str) -> Format:
 def read_text(
     path: str, without: Collection[str] = (), *, allow_empty: bool = False
 ) -> pd.DataFrame:
-    """The columns but for those in `without`: text in each cell, "" for one that is empty.
+    """The columns but for those in `without`: text in each cell, "" for one that is empty, without
+    white space at its ends.
 
     The index counts the rows from 0. A byte-order mark is taken off. TableError names file and line
     of whatever cannot be read.
@@ -50,7 +51,9 @@ def read_text(
     table = _read_parquet(path, without) if kind == "parquet" else _read_csv(path, kind)
     if not table.num_rows and not allow_empty:
         raise TableError(f"{path}: the table must have rows, got none")
-    frame: pd.DataFrame = table.to_pandas()
+    # A space after a name would make another patient of it, in another fold.
+    trimmed = {name: pc.utf8_trim_whitespace(table.column(name)) for name in table.column_names}
+    frame: pd.DataFrame = pa.table(trimmed).to_pandas()
     return frame
 
 

@@ -92,7 +92,8 @@ def test_dropped_ids_are_left_out_and_counted(read, tmp_path):
 
 
 def test_a_multiclass_label_has_its_classes_in_order(read):
-    table = read(over={"label": {"column": "diagnosis", "positive": ["mel"]}})
+    label = {"column": "diagnosis", "kind": "multiclass", "positive": ["mel"]}
+    table = read(over={"label": label})
     assert (table.label.kind, table.label.classes, table.label.positive) == (
         "multiclass", ("mel", "nv"), ("mel",),
     )  # fmt: skip
@@ -234,3 +235,47 @@ def test_a_spec_that_makes_no_sense_is_refused(over, message):
         tables["table"] = {"csv": "x.csv", **tables["table"]}
     with pytest.raises(SettingsError, match=message):
         read_spec(None, tables)
+
+
+def test_a_binary_label_may_be_written_as_pandas_writes_it_beside_missing_values(read):
+    text = CSV.replace(",0\n", ",0.0\n").replace("200,1\n", "200,1.0\n")
+    table = read(text.replace("300,0.0\n", "300,\n"))
+    assert (table.label.kind, table.target.tolist()) == ("binary", [1, -1, 0])
+
+
+def test_two_values_and_one_of_them_positive_are_binary(read):
+    table = read(over={"label": {"column": "diagnosis", "positive": ["mel"]}})
+    assert (table.label.kind, table.label.classes) == ("binary", ("nv", "mel"))
+
+
+def test_a_code_with_leading_zeros_stays_text(read):
+    text = CSV.replace("1e3", "010").replace(",a,", ",1,")
+    assert read(text).columns["note"].tolist() == ["007", "010", "1"]
+
+
+def test_space_around_a_cell_parts_no_patient(read):
+    table = read(CSV.replace("ISIC_3,P1,", "ISIC_3, P1 ,"))
+    assert table.groups.tolist() == ["P2", "P1", "P1"]
+
+
+def test_minus_one_is_left_out_as_pandas_writes_it_too(read):
+    text = CSV.replace("note", "fold").replace(",a,", ",0.0,").replace("007", "1.0")
+    table = read(text.replace("1e3", "-1.0"), {"folds": {"column": "fold"}})
+    assert (table.ids.tolist(), table.dropped) == (["ISIC_1", "ISIC_3"], 1)
+
+
+def test_classes_that_are_equal_as_numbers_have_one_order(read):
+    text = CSV.replace("300,0", "300,01").replace("100,0", "100,²")
+    assert read(text).label.classes == ("01", "1", "²")
+    assert read(CSV.replace("300,0", "300,01")).label.classes == ("0", "01", "1")
+
+
+def test_a_number_that_float32_cannot_hold_is_refused(read):
+    with pytest.raises(TableError, match=r"'age_approx' must be a number .*got '1e60' in line 2"):
+        read(CSV.replace("45.0", "1e60"))
+
+
+def test_columns_that_would_share_a_name_in_the_plan_are_refused(read):
+    text = CSV.replace("note", "path").replace("diagnosis", "csv_path")
+    with pytest.raises(TableError, match="columns 'path' and 'csv_path' clash; rename one"):
+        read(text)
