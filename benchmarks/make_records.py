@@ -7,8 +7,8 @@ Takes the original JPEGs of FOLDER/uda1 (133 dermoscopy images, 540–2,304 px h
 ten rows) taken off. Beside it, in turn, simplejpeg alone decodes the same files with a thread a
 core, at the scale that just covers the size. `--peer` times another way to do the same in the same
 run (`benchmarks/record_peers.py` lists them); PYTHON is one that has what the peer needs.
-`--together` times 256, 384 and 512 px in one pass against three. Prints a table and one line of
-JSON.
+`--together` times 256, 384 and 512 px in one pass against three; `--memory` gives peak memory of
+the job at `--rows` and at ten times as many. Prints a table and one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import csv
 import itertools
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--peer_rows", type=int, default=1000)
     parser.add_argument("--together", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     flags = parser.parse_args()
     files = sorted((flags.data / "uda1" / "jpeg").resolve().glob("*.jpg"))
     repeated = list(itertools.islice(itertools.cycle(files), flags.rows))
@@ -69,6 +71,11 @@ def main() -> int:
         sizes = [256, 384, 512]
         apart = sum(time_job(repeated, [size]) for size in sizes)
         result["together_over_apart"] = round(time_job(repeated, sizes) / apart, 3)
+    if flags.memory:
+        many = list(itertools.islice(itertools.cycle(files), 10 * flags.rows))
+        for some in (repeated, many):
+            time_job(some, [flags.size])
+            result[f"peak_mb_{len(some)}_rows"] = round(peak_mb())
     for name in rates:
         print(
             f"{name:20}{result['images_s'][name]:>8} images/s   "
@@ -121,6 +128,11 @@ def peer_rate(name: str, python: str, files: list[Path], size: int) -> float:
                 time_process([python, str(script), name, str(listing), str(size), folder])
             )
     return (len(files) - STARTUP_ROWS) / (seconds[1] - seconds[0])
+
+
+def peak_mb() -> float:
+    """The largest resident memory of any process that this one has waited for; it only grows."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def time_process(command: list[str]) -> float:

@@ -56,10 +56,10 @@ class RecordWriter:
         """Appends one record."""
         length = struct.pack("<Q", len(data))
         header = length + struct.pack("<I", masked_crc(length))
-        for piece in (header, data, struct.pack("<I", masked_crc(data))):
-            self._file.write(piece)
-            self._digest.update(piece)
-            self.bytes += len(piece)
+        record = b"".join((header, data, struct.pack("<I", masked_crc(data))))
+        self._file.write(record)
+        self._digest.update(record)
+        self.bytes += len(record)
         self.examples += 1
 
 
