@@ -125,9 +125,9 @@ def _images_root(flags: argparse.Namespace, spec: DatasetSpec) -> str | None:
         if flags.images is not None:
             raise SettingsError("--images must not be given with --from_folders, which names them")
         return spec.folders.root
-    if flags.images is None:
+    if flags.images is None and not flags.plan_only:
         raise SettingsError("--images must be given: the folder that the table's paths are under")
-    return str(flags.images)
+    return None if flags.images is None else str(flags.images)
 
 
 def _discard(output: str, plan: Plan, sizes: tuple[int | None, ...]) -> None:

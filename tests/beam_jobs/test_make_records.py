@@ -157,6 +157,15 @@ def test_no_enlarge_leaves_a_row_out_of_the_sizes_it_is_too_small_for(made, tmp_
     assert digests(tmp_path / "alone" / "100") == digests(tmp_path / "both" / "100")
 
 
+def test_folds_may_be_looked_at_without_any_image(made, tmp_path, capsys):
+    flags = record_flags(made[0], tmp_path / "out")
+    place = flags.index("--images")
+    del flags[place : place + 2]
+    assert main([*flags, "--plan_only"]) == 0
+    assert main(flags) == 2
+    assert "--images must be given" in capsys.readouterr().err
+
+
 def test_folds_may_be_looked_at_again_and_again_until_a_size_is_begun(made, tmp_path, capsys):
     flags = record_flags(made[0], tmp_path / "out")
     for folds in ("3", "2", "4"):
