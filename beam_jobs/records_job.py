@@ -52,6 +52,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
     print(describe_parts(plan.parts, plan.label, plan.dropped), *plan.notes, sep="\n", flush=True)
     if flags.plan_only:
         return 0
+    if images is not None and not storage.exists(images):
+        raise SettingsError(f"--images must be a folder that is there, got {images!r}")
     for size in sizes:
         claim_size(flags.output, size, render)
     workers = choose_workers(flags.workers)

@@ -59,7 +59,11 @@ def read_table(spec: DatasetSpec) -> Table:
     where = spec.table.csv
     frame, vectors, notes = _read_source(spec)
     _check_columns(frame, spec, where)
-    frame, dropped = _drop(frame, spec, where)
+    listed = _listed_ids(spec)
+    if listed is not None:
+        found = int(listed.isin(frame[spec.table.id]).sum())
+        notes = (*notes, f"{found:,} of the {len(listed):,} ids of {spec.folds.drop} are there")
+    frame, dropped = _drop(frame, listed, spec, where)
     _check_ids(frame[spec.table.id], where)
     frame = frame.sort_values(spec.table.id, kind="stable")
     paths = _image_paths(frame, spec, where)
@@ -128,27 +132,31 @@ def _check_columns(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> None:
             )
 
 
-def _drop(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> tuple[pd.DataFrame, int]:
-    """Leaves out what `folds.column` marks with -1, and the ids that `folds.drop` lists."""
+def _drop(
+    frame: pd.DataFrame, listed: pd.Series | None, spec: DatasetSpec, where: str
+) -> tuple[pd.DataFrame, int]:
+    """Leaves out what `folds.column` marks with -1, and the ids that `folds.drop` has listed."""
     kept = frame
     if spec.folds.column is not None:
         kept = kept[~kept[spec.folds.column].isin(["-1", "-1.0"])]
-    if spec.folds.drop is not None:
-        kept = kept[~kept[spec.table.id].isin(_listed_ids(spec.folds.drop, spec.table.id))]
+    if listed is not None:
+        kept = kept[~kept[spec.table.id].isin(listed)]
     if kept.empty:
         raise TableError(f"{where}: rows must be left after folds.drop and folds.column, got none")
     return kept, len(frame) - len(kept)
 
 
-def _listed_ids(drop: str, id_column: str) -> pd.Series:
-    """The ids in FILE or FILE:COLUMN; without a column, in the one named like the table's."""
-    path, column = drop, id_column
+def _listed_ids(spec: DatasetSpec) -> pd.Series | None:
+    """The ids in FILE or FILE:COLUMN, each once; without a column, in the one named like ours."""
+    if spec.folds.drop is None:
+        return None
+    path, column = spec.folds.drop, spec.table.id
     if not Path(path).exists() and ":" in path:
         path, _, column = path.rpartition(":")
     listed = read_text(path, allow_empty=True)
     if column not in listed.columns:
         raise TableError(f"{path}: no column {column!r}; {nearest(column, listed.columns)}")
-    return listed[column]
+    return listed[column].drop_duplicates()
 
 
 def _check_ids(ids: pd.Series, where: str) -> None:

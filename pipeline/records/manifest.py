@@ -130,6 +130,16 @@ def read_manifest(folder: str) -> Manifest:
     try:
         tables = json.loads(storage.read_bytes(path))
     except FileNotFoundError as error:
+        below = [
+            name
+            for name in storage.list_names(folder)
+            if storage.exists(storage.join(folder, name, MANIFEST_NAME))
+        ]
+        if below:
+            sets = " or ".join(storage.join(folder, name) for name in below)
+            raise ManifestError(
+                f"{folder}: the records of one size must be named: {sets}"
+            ) from error
         raise ManifestError(
             f"{path}: no such file: the records are missing or not complete; "
             "run make_records with the same flags to finish them"
