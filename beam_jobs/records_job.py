@@ -18,6 +18,7 @@ from pipeline.dataset.plan_report import describe_parts, describe_sizes
 from pipeline.dataset.sources.values import STAGED_NAME, stage_values
 from pipeline.dataset.spec import DatasetSpec, read_spec
 from pipeline.dataset.table import read_table
+from pipeline.errors import SettingsError
 from pipeline.images.render import MAX_SIZE_PX, RenderSpec
 from pipeline.preview.page import write_preview
 from pipeline.records.commit import commit_size, write_failed
@@ -29,7 +30,6 @@ from pipeline.records.done import (
     size_folder,
 )
 from pipeline.records.write import Sources
-from pipeline.settings import SettingsError
 
 
 def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> int:

@@ -71,7 +71,8 @@ def write_text(path: str, text: str) -> None:
 def write_new(path: str, text: str) -> bool:
     """Writes the file whole unless one is there; False when another writer was first."""
     with _temporary(Path(_local(path))) as temporary:
-        _write_through(temporary, text.encode("utf-8"))
+        with _written_through(temporary) as file:
+            file.write(text.encode("utf-8"))
         try:
             os.link(temporary, _local(path))  # unlike a rename, never replaces
         except FileExistsError:
@@ -92,10 +93,8 @@ def writing(path: str) -> Iterator[IO[bytes]]:
     """
     target = Path(_local(path))
     with _temporary(target) as temporary:
-        with temporary.open("wb", buffering=_BUFFER_BYTES) as file:
+        with _written_through(temporary) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         temporary.replace(target)
 
 
@@ -142,9 +141,11 @@ def _temporary(target: Path) -> Iterator[Path]:
         _UNFINISHED.discard(temporary)
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
+@contextlib.contextmanager
+def _written_through(path: Path) -> Iterator[IO[bytes]]:
+    """A file whose data is on the disk when the block ends."""
+    with path.open("wb", buffering=_BUFFER_BYTES) as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
 

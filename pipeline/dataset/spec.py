@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pipeline.errors import SettingsError
 from pipeline.records.label import LabelKind
-from pipeline.settings import SettingsError, from_tables, load_toml, merge, nearest, to_tables
+from pipeline.settings import from_tables, load_toml, merge, nearest, to_tables
 
 DEFAULT_MISSING = ("", "NA", "NaN", "nan")
 FOLDER_COLUMNS = ("file", "class", "part")  # of a folder tree read as a table

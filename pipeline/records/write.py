@@ -72,11 +72,11 @@ def write_shard(
     digests = {size: render_digest(spec, size) for size in sizes}
     found = {size: find_finished(output, size, file, plan.digest, digests[size]) for size in sizes}
     missing = tuple(size for size, done in found.items() if done is None)
-    rows: list[Any] = read_shard_rows(storage.join(output, "plan"), shard).to_dict("records")
     if not missing:
-        for _ in rows:
+        for _ in range(plan.shards[shard].rows):
             on_row()
         return [done for done in found.values() if done]
+    rows: list[Any] = read_shard_rows(storage.join(output, "plan"), shard).to_dict("records")
     counts = {size: np.zeros((3, 256), np.int64) for size in missing}
     enlarged = dict.fromkeys(missing, 0)
     failures: dict[int | None, list[Failure]] = {size: [] for size in missing}

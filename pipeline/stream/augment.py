@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline.settings import SettingsError, from_tables, nearest
+from pipeline.errors import SettingsError
+from pipeline.settings import from_tables, nearest
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.settings import SettingsError
+from pipeline.errors import SettingsError
 from pipeline.stream.augment import (
     GEOMETRY_OPS,
     Brightness,
