@@ -45,6 +45,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         raise SettingsError(f"--max_failures must be in [0, 1], got {flags.max_failures}")
     table = read_table(spec)
     plan, rows = make_plan(table, spec, flags.rows_per_shard)
+    vectors = table.vectors.source if table.vectors else None
+    del table  # the plan holds all of it; its texts would lie in memory for as long as the job runs
     if flags.overwrite:
         _discard(flags.output, plan, sizes)
     plan_folder = storage.join(flags.output, "plan")
@@ -61,7 +63,7 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         output=flags.output,
         sources=Sources(
             images=images,
-            values=stage_values(table.vectors.source, plan_folder) if table.vectors else None,
+            values=stage_values(vectors, plan_folder) if vectors else None,
         ),
         sizes=sizes,
         render=render,
@@ -70,7 +72,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
     folders = [size_folder(flags.output, size) for size in sizes]
     ROWS_DONE.reset()
     count = ROWS_DONE.count if workers.processes == 1 else _finished_shards(job, plan).count
-    progress = Progress("make_records", len(rows), "images", "failed", count)
+    what = "images" if spec.has_images else "examples"
+    progress = Progress("make_records", len(rows), what, "failed", count)
     with stopping_cleanly(folders), progress:
         run_local(lambda pipeline: _write_shards(pipeline, job, plan), workers)
     for folder in folders:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -58,13 +61,32 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def run(name: str, job: Callable[[], int]) -> int:
-    """The exit code of `job`; an error that is the user's to mend is one line on stderr."""
+    """The exit code of `job`; an error that is the user's to mend is one line on stderr.
+
+    Where nobody reads stdout any more (`| head`), 141 without a word, as of a process that SIGPIPE
+    has ended.
+    """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
-        return job()
+        code = job()
+        sys.stdout.flush()  # at exit it would be too late to catch what this raises
+        return code
+    except BrokenPipeError:
+        if not _is_stdout_unread():
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # the flush at exit would fail once more
+        return 128 + signal.SIGPIPE
     except SettingsError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     except DataError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 1
+
+
+def _is_stdout_unread() -> bool:
+    """Whether stdout is a pipe whose reader is gone."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # an error is told of whatever is asked for
+    return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -174,7 +174,7 @@ def _convert_union(args: Sequence[Any], value: Any, where: str) -> Any:
     kinds = [arg for arg in args if arg is not type(None)]
     if len(kinds) == 1:
         raise failure
-    names = " or ".join(_type_name(kind) for kind in kinds)
+    names = " or ".join(dict.fromkeys(_type_name(kind) for kind in kinds))
     raise SettingsError(f"{where} must be {names}, got {value!r}")
 
 
@@ -193,5 +193,7 @@ def _convert_tuple(args: Sequence[Any], value: Any, where: str) -> tuple[Any, ..
 
 
 def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "a list"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(hint) or str(getattr(hint, "__name__", hint))

@@ -22,7 +22,7 @@ def name_parts(table: Table, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]
     """Part object [N] (`fold0`, `holdout`, …) and fold int64 [N] (-1 outside folds) of each row."""
     folds, where = spec.folds, spec.table.csv
     if table.given is not None:
-        parts = _given_parts(table, spec)
+        parts = _given_parts(table, table.given, spec)
     elif table.label.kind == "none":
         parts = np.full(len(table), "unlabelled", object)
     else:
@@ -57,9 +57,16 @@ def _dealt_parts(table: Table, folds: FoldsSpec, where: str) -> np.ndarray:
     return np.array(names, object)[dealt]
 
 
-def _given_parts(table: Table, spec: DatasetSpec) -> np.ndarray:
-    values, number = np.unique(np.asarray(table.given, object), return_inverse=True)
-    parts: np.ndarray = np.array([_part_named(value, spec) for value in values], object)[number]
+def _given_parts(table: Table, given: pd.Series, spec: DatasetSpec) -> np.ndarray:
+    named = given.map({value: _part_named(value, spec) for value in given.unique()})
+    wrong = given[named.isna()].sort_index()
+    if len(wrong):
+        raise TableError(
+            f"{spec.table.csv}: column {given.name!r} must be a fold's number, -1 (left out) or "
+            f"one of {', '.join(GIVEN_PARTS)}, got {wrong.iloc[0]!r} in line "
+            f"{int(wrong.index[0]) + 2} ({len(wrong)} such rows)"
+        )
+    parts: np.ndarray = named.to_numpy(object)
     for units, what, mend in (
         (table.groups, "a group", "table.group if rows of one group may be parted"),
         (table.units, "a joined group", "folds.join_groups if its pairs may be parted"),
@@ -75,13 +82,10 @@ def _given_parts(table: Table, spec: DatasetSpec) -> np.ndarray:
     return parts
 
 
-def _part_named(value: str, spec: DatasetSpec) -> str:
+def _part_named(value: str, spec: DatasetSpec) -> str | None:
+    """The part that a cell of `folds.column` names; None for a cell that names none."""
     number = re.fullmatch(r"(?:fold)?(\d+)(?:\.0)?", value)
     if number:
         return f"fold{int(number[1])}"
-    if value in GIVEN_PARTS or (spec.folders is not None and value in spec.folders.parts):
-        return value
-    raise TableError(
-        f"{spec.table.csv}: column {spec.folds.column!r} must be a fold's number, -1 (left out) or "
-        f"one of {', '.join(GIVEN_PARTS)}, got {value!r}"
-    )
+    is_part = value in GIVEN_PARTS or (spec.folders is not None and value in spec.folders.parts)
+    return value if is_part else None

@@ -202,7 +202,7 @@ def cut_part(name: str, part: str, examples: int, rows_per_shard: int) -> list[S
 
 def count_part(rows: pd.DataFrame, part: str, label: LabelInfo) -> PartInfo:
     """What `rows` (columns part, group, target) hold of one part."""
-    mine = rows[rows["part"] == part]
+    mine = rows.loc[rows["part"] == part, ["group", "target"]]
     target = mine["target"].to_numpy()
     if target.dtype == object and len(target):  # a vector a row
         target = np.stack(list(target))

@@ -95,7 +95,10 @@ class LabelSpec:
         if self.column is not None and self.kind == "none":
             raise ValueError(f"label.kind 'none' must not have a column, got {self.column!r}")
         if isinstance(self.column, tuple) and self.kind not in (None, "multilabel"):
-            raise ValueError(f"label.column must be one column for {self.kind}, got {self.column}")
+            raise ValueError(
+                f"label.column must be one column for label.kind {self.kind!r}, got "
+                f"{', '.join(self.column)}; name one, or take label.kind 'multilabel'"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

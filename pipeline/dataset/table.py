@@ -41,7 +41,7 @@ class Table:
     label: LabelInfo
     columns: pd.DataFrame  # one column a feature of `features`, under the feature's name
     features: tuple[Feature, ...]  # roles id, group, category, number, extra
-    given: np.ndarray | None  # object [N], text of `folds.column`
+    given: pd.Series | None  # text [N] of `folds.column`; its index counts the table's rows from 0
     dropped: int  # rows left out by `folds.drop`, or by -1 in `folds.column`
     notes: tuple[str, ...]  # what a user should know of how the table was read
 
@@ -85,7 +85,7 @@ def read_table(spec: DatasetSpec) -> Table:
     if label.kind in ("binary", "multiclass") and unknown:
         has = "row has" if unknown == 1 else "rows have"
         notes = (*notes, f"{unknown:,} {has} no label: target -1, which training passes over")
-    given = frame[spec.folds.column].to_numpy(object) if spec.folds.column else None
+    given = frame[spec.folds.column] if spec.folds.column else None
     if vectors is not None:
         vectors = vectors.of_rows(frame.index.to_numpy())
     return Table(

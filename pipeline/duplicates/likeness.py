@@ -41,8 +41,8 @@ def fit_detail(
     0 where that is far from a copy, or either is blank. `LEAST_FIT` and more is one picture.
     """
     maps, fits = _VIEW_MAPS[views], np.zeros(len(firsts), np.float32)
-    one, other = _halved(_turned(firsts, turns)), _halved(seconds)
-    near = np.flatnonzero(_step(one, other, maps, _COARSE)[1] >= _LEAST_FIRST_FIT)
+    still = _sample(_halved(_turned(firsts, turns)), _whole(maps), _COARSE)
+    near = np.flatnonzero(_step(still, _halved(seconds), maps)[1] >= _LEAST_FIRST_FIT)
     if near.size:
         one, other = _blurred(_turned(firsts[near], turns[near])), _blurred(seconds[near])
         fits[near] = _fit_moved(one, other, maps[near])
@@ -51,16 +51,19 @@ def fit_detail(
 
 def _fit_moved(one: Floats, other: Floats, maps: Doubles) -> Doubles:
     """The fit [N] of the detail after the views [N, 2, 3] were moved to where it is best."""
+    still = _sample(one, _whole(maps), _FINE)
     for _ in range(_STEPS):
-        movement, _ = _step(one, other, maps, _FINE)
+        movement, _ = _step(still, other, maps)
         maps = maps + movement
-    still, moved = _sample(one, _whole(maps), _FINE), _sample(other, maps, _FINE)
-    return _explain(_detail(still), _detail(moved))[1]
+    return _explain(_detail(still), _detail(_sample(other, maps, _FINE)))[1]
 
 
-def _step(one: Floats, other: Floats, maps: Doubles, points: int) -> tuple[Doubles, Doubles]:
-    """How to move `maps`, [N, 2, 3], for `other` to look more like `one`; and the fit now, [N]."""
-    return _explain(_sample(one, _whole(maps), points), _sample(other, maps, points))
+def _step(still: Floats, other: Floats, maps: Doubles) -> tuple[Doubles, Doubles]:
+    """How to move `maps`, [N, 2, 3], for `other` to look more like `still`; and the fit now, [N].
+
+    `still` is [N, P, P], sampled already: that many points a side are compared.
+    """
+    return _explain(still, _sample(other, maps, still.shape[1]))
 
 
 def _explain(wanted: Floats, known: Floats) -> tuple[Doubles, Doubles]:
@@ -97,11 +100,11 @@ def _sample(images: Floats, maps: Doubles, points: int) -> Floats:
     places = np.clip(places, 0, side - 1.001)
     corner = places.astype(np.intp)
     (x, y), (left, top) = (places - corner).swapaxes(0, 1), corner.swapaxes(0, 1)
-    pixels, place = images.reshape(len(images), -1), top * side + left
+    pixels = images.ravel()
+    place = np.arange(len(images))[:, np.newaxis] * side**2 + top * side + left
 
     def row(start: int) -> Floats:
-        first = np.take_along_axis(pixels, place + start, axis=1)
-        second = np.take_along_axis(pixels, place + start + 1, axis=1)
+        first, second = pixels.take(place + start), pixels.take(place + start + 1)
         between: Floats = first + x * (second - first)
         return between
 

@@ -51,7 +51,7 @@ def write_preview(
     `dropped` the rows that the plan left out.
     """
     first = manifests[0]
-    written = rows[rows["row"].isin(read_rows(folders[0])["row"])].reset_index(drop=True)
+    written = rows[rows["row"].isin(read_rows(folders[0], ["row"])["row"])].reset_index(drop=True)
     classes = _classes(first, written)
     sample = None
     if with_role(first.features, "image") and len(written):

@@ -23,7 +23,7 @@ from pipeline.records.manifest import Manifest
 from pipeline.records.tfrecord import pick_records
 from pipeline.records.wire import read_example
 
-_SIZES_READ = 2000
+_SIZES_READ = 500  # a share of them is within 5 points; each costs 45 µs
 _THUMBNAIL_PX = 96
 _QUALITY = 80
 _MOST_PIXELS = 100_000_000

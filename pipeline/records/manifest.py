@@ -8,7 +8,6 @@ Beside it lies `rows.parquet`: one line an example without its pixels (see `read
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import json
 from collections.abc import Collection, Mapping
@@ -26,6 +25,7 @@ from pipeline.records.label import label_from_json
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 ROWS_NAME = "rows.parquet"
+_ROWS_A_GROUP = 1 << 13  # encoded at once: bounds the memory of writing them
 
 
 class ManifestError(DataError):
@@ -163,21 +163,21 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
     storage.write_text(storage.join(folder, MANIFEST_NAME), manifest.to_json())
 
 
-def read_rows(folder: str) -> pd.DataFrame:
+def read_rows(folder: str, columns: list[str] | None = None) -> pd.DataFrame:
     """One line an example, in order of row: what the host looks up, for a TPU takes no strings.
 
     Columns: `row` int64, `id`, `group`, `part` text, `fold` int64, `target` int64 (a list of
     float32 for multilabel), then each feature of role `category` (text, "" for missing) and
-    `number` (float32, NaN for missing) under its feature name.
+    `number` (float32, NaN for missing) under its feature name. `columns` reads these alone.
     """
-    return pd.read_parquet(io.BytesIO(storage.read_bytes(storage.join(folder, ROWS_NAME))))
+    with storage.open_read(storage.join(folder, ROWS_NAME)) as file:
+        return pd.read_parquet(file, columns=columns)
 
 
 def write_rows(folder: str, rows: pd.DataFrame) -> None:
     """Writes the table that `read_rows` reads."""
-    buffer = io.BytesIO()
-    rows.to_parquet(buffer, index=False)
-    storage.write_bytes(storage.join(folder, ROWS_NAME), buffer.getvalue())
+    with storage.writing(storage.join(folder, ROWS_NAME)) as file:
+        rows.to_parquet(file, index=False, row_group_size=_ROWS_A_GROUP)
 
 
 def _from_tables(tables: Mapping[str, Any], path: str) -> Manifest:

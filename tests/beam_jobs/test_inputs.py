@@ -1,6 +1,7 @@
 """Every kind of dataset, from the command line to the stream: made, verified, opened, read."""
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,12 @@ def test_vectors_are_the_same_bytes_with_any_workers(dataset, tmp_path):
         assert make_records(flags) == 0
     one, two = (sorted((tmp_path / name / "values").iterdir()) for name in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_progress_counts_vectors_as_examples(dataset, tmp_path, capsys):
+    drop, values = ("images", "image_path", "sizes"), str(dataset / "values.npy")
+    assert make_records(flags_of(dataset, tmp_path, drop, values_npy=values)) == 0
+    assert re.search(r"make_records: (\d+) of \1 examples, ", capsys.readouterr().err)
 
 
 def test_a_vector_that_is_no_number_fails_its_row_only(dataset, tmp_path):

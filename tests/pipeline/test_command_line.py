@@ -64,6 +64,32 @@ def test_an_error_of_ours_keeps_its_stack():
         run("job", lambda: 1 // 0)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = (
+        "import sys\n"
+        "from pipeline.command_line import run\n"
+        "def job():\n"
+        "    for number in range(100_000): print(number)\n"
+        "    return 0\n"
+        "sys.exit(run('job', job))"
+    )
+    job = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert job.stdout.readline() == "0\n"
+    job.stdout.close()
+    assert (job.stderr.read(), job.wait()) == ("", 141)
+    job.stderr.close()
+
+
+def test_a_broken_pipe_that_is_not_stdout_keeps_its_stack():
+    def job():
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run("job", job)
+
+
 @pytest.mark.parametrize("module", ENTRY_POINTS)
 def test_help_comes_at_once_and_without_tensorflow_or_beam(module):
     code = (

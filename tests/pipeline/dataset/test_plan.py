@@ -119,8 +119,12 @@ def test_given_folds_that_split_a_group_are_refused(frame, tmp_path):
 
 
 def test_a_part_of_no_known_name_is_refused(frame, tmp_path):
-    frame["fold"] = "training"
-    with pytest.raises(TableError, match=r"must be a fold's number, .* got 'training'"):
+    frame["fold"] = frame["fold"].astype(object)
+    frame.loc[[7, 205], "fold"] = ["training", "validation"]
+    frame = frame.sample(frac=1, random_state=1)
+    line = 2 + min(frame.index.get_loc(7), frame.index.get_loc(205))
+    message = rf"must be a fold's number, .* got '\w+' in line {line} \(2 such rows\)"
+    with pytest.raises(TableError, match=message):
         plan_of(write_csv(tmp_path, frame), column="fold")
 
 

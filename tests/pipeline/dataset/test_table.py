@@ -208,6 +208,10 @@ def test_a_table_without_rows_or_without_a_file_is_refused(read, tmp_path):
         ({"folds": {"count": 1}}, "folds.count must be 2 or more, got 1"),
         ({"folds": {"holdout": 1.5}}, r"folds.holdout must be in \(0, 1\), got 1.5"),
         ({"label": {"kind": "binary"}}, "label.column must be given for label.kind 'binary'"),
+        (
+            {"label": {"column": ["a", "b"], "kind": "binary"}},
+            "one column for label.kind 'binary', got a, b; name one, or take label.kind 'multil",
+        ),
         ({"label": {"colunm": "x"}}, "unknown key 'colunm'; did you mean 'column'"),
         ({"metadata": {"derived": ["images_per_grop"]}}, "did you mean 'images_per_group'"),
         (

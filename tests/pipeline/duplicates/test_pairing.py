@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.duplicates import pairing
 from pipeline.duplicates.pairing import find_across, find_within
 from pipeline.duplicates.table import keep_first, pairs_to_csv
 from pipeline.duplicates.thumbnail import THUMBNAIL_PX
@@ -34,6 +35,13 @@ def pool():
 
 def test_pictures_of_their_own_are_not_paired(pool):
     assert find_within(small(pictures(200)), DISTANCE, pool).shape == (0, 3)
+
+
+def test_no_picture_is_compared_with_itself(pool, monkeypatch):
+    compared = []
+    monkeypatch.setattr(pairing, "fit_detail", lambda *some: compared.append(some))
+    find_within(small(pictures(100)), DISTANCE, pool)
+    assert compared == []
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
