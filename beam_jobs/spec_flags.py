@@ -28,6 +28,7 @@ FLAGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "parts": ("folders.parts", "first-level folders that are parts (train,val)", {"type": names}),
     "id": ("table.id", "the column that names an example, never twice", {}),
     "group": ("table.group", "the column never split across folds, such as the patient", {}),
+    "weight": ("table.weight", "the column of how much a row counts in training", {}),
     "keep": ("table.keep", "further columns for the records, or `all`", {"type": _keep}),
     "missing": ("table.missing", "texts that count as missing", {"type": names}),
     "image_path": ("images.path", "such as '{image_name}.jpg' (default: the id and .jpg)", {}),

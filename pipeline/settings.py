@@ -196,4 +196,8 @@ def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return "a list"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(repr(arg) for arg in typing.get_args(hint))
+    if dataclasses.is_dataclass(hint):
+        return f"a table of {', '.join(field.name for field in dataclasses.fields(hint))}"
     return names.get(hint) or str(getattr(hint, "__name__", hint))

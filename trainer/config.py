@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import SettingsError
 from pipeline.records.manifest import Manifest
 from pipeline.settings import from_tables, load_toml, merge, parse_override
+from pipeline.stream.augment.chain import Border
+from pipeline.stream.extras import ExtraConfig
+from pipeline.stream.sampling import Sampling, check_sampling
 from trainer.losses import LossConfig, fit_loss
 from trainer.models.config import ModelConfig
 from trainer.optimizers import OptimizerConfig
+from trainer.precision import Precision
 from trainer.schedules import ScheduleConfig
 
 
@@ -24,12 +28,18 @@ from trainer.schedules import ScheduleConfig
 class DataConfig:
     """`[data]`: which examples, and how they are read."""
 
+    classes: tuple[str, ...] = ()  # what the recipe is made for; none: whatever the records hold
     image_size_px: int | None = None  # None: the records' size
     folds: int | None = None  # merge the records' folds into so many; None: keep them
     train: tuple[str, ...] = ()  # for given parts, such as ["train"]
     validation: tuple[str, ...] = ()
-    cache: bool | None = None  # decoded images in memory; None: where they fit
+    sampling: Sampling = "natural"  # or "balanced", or {positive_share = 0.1}
+    # Where decoded images stay: "auto" is in memory where they fit, else nowhere.
+    cache: Literal["auto", "memory", "disk", "none"] = "auto"
+    memory_share: float = 0.3  # of the memory, for training's images, and for validation's
+    cache_folder: str | None = None  # for the disk; None: the system's for temporary files
     shuffle_buffer: int = 2048  # examples
+    border: Border = "reflect"  # what is seen beyond an image; "crop": nothing, by zooming in
 
     def __post_init__(self) -> None:
         if self.image_size_px is not None and self.image_size_px < 8:
@@ -44,6 +54,8 @@ class DataConfig:
             raise ValueError(f"train and validation must share no part, got {shared[0]!r} in both")
         if self.shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer must be 1 or more, got {self.shuffle_buffer}")
+        if not 0 < self.memory_share < 1:
+            raise ValueError(f"memory_share must be in (0, 1), got {self.memory_share}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +67,19 @@ class TrainConfig:
     seed: int = 0
     steps_per_call: int = 32  # steps in one call of the compiled loop
     evaluate_every: int | None = None  # epochs; None: at the end only
+    precision: Precision | None = None  # None: bfloat16 on TPU, float16 on GPU, float32 on CPU
+    checkpoint_every: int | None = None  # steps; None: at each epoch's end only
+    keep: Literal["last", "best"] = "last"  # the weights that predict; the best by `metric`
+    metric: Literal["auc", "average_precision"] = "auc"  # of the validation, for whoever chooses
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "steps_per_call", "evaluate_every"):
+        counts = ("epochs", "batch_size", "steps_per_call", "evaluate_every", "checkpoint_every")
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+        if self.keep == "best" and self.evaluate_every is None:
+            raise ValueError("evaluate_every must be given for keep = 'best', such as 1, got none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +87,7 @@ class Config:
     """The whole recipe; every table may be left out."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    extra: tuple[ExtraConfig, ...] = ()  # further record sets, for training only
     augment: tuple[Any, ...] = ()  # tables for `pipeline.stream.augment.build_ops`, in order
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: tuple[LossConfig, ...] = (LossConfig(),)  # summed
@@ -75,9 +95,23 @@ class Config:
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
+    @property
+    def has_plateau(self) -> bool:
+        """True when the learning rate falls by the validation's score."""
+        return self.schedule.kind == "on_plateau"
+
+    @property
+    def chooses_on_validation(self) -> bool:
+        """True when the validation parts choose weights or learning rates: no longer unseen."""
+        return self.train.keep == "best" or self.has_plateau
+
     def __post_init__(self) -> None:
         if not self.loss:
             raise ValueError("loss must have a term, got none; leave it out for the cross-entropy")
+        if self.has_plateau and self.train.evaluate_every is None:
+            raise ValueError(
+                "train.evaluate_every must be given for schedule.kind = 'on_plateau', got none"
+            )
         for table in self.augment:
             if not isinstance(table, dict) or "op" not in table:
                 raise ValueError(
@@ -99,11 +133,11 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
         tables = merge(tables, parse_override(text))
     tables = {name: table for name, table in tables.items() if table is not None}
     where = " ".join([path or "defaults", *(f"--set {text}" for text in overrides)])
-    return from_tables(Config, _with_part_lists(tables), where)
+    return from_tables(Config, _as_typed(tables), where)
 
 
 def resolve(config: Config, manifest: Manifest) -> Config:
-    """The recipe as it runs on these records: size, folds and loss kinds filled in, all agreeing.
+    """The recipe as it runs on these records: size, folds, loss kinds and defaults, all agreeing.
 
     Raises:
       SettingsError: the recipe asks for what the records do not hold.
@@ -112,6 +146,12 @@ def resolve(config: Config, manifest: Manifest) -> Config:
     label, data, model = manifest.label, config.data, config.model
     if label.kind == "none":
         raise SettingsError(f"{where}: the records must have a label to train on, got none")
+    if data.classes and data.classes != label.classes:
+        raise SettingsError(
+            f"{where}: data.classes must be the records' {list(label.classes)}, in their order, "
+            f"got {list(data.classes)}; drop the setting, or name other --records"
+        )
+    check_sampling(data.sampling, label, where)
     losses = tuple(fit_loss(loss, label, where) for loss in config.loss)
     if model.fusion and not any(f.role in ("category", "number") for f in manifest.features):
         raise SettingsError(
@@ -131,15 +171,18 @@ def resolve(config: Config, manifest: Manifest) -> Config:
         config,
         data=dataclasses.replace(data, image_size_px=size_px, folds=folds),
         loss=losses,
+        optimizer=config.optimizer.resolved(config.train.batch_size),
+        schedule=config.schedule.resolved(),
     )
 
 
-def _with_part_lists(tables: dict[str, Any]) -> dict[str, Any]:
-    """`--set data.train=train` names a list of one part: `["train"]`."""
+def _as_typed(tables: dict[str, Any]) -> dict[str, Any]:
+    """`--set data.train=train` names a list of one part, `--set data.cache=none` the word."""
     data = tables.get("data")
     if not isinstance(data, dict):
         return tables
     lists = {
         name: [data[name]] for name in ("train", "validation") if isinstance(data.get(name), str)
     }
-    return {**tables, "data": {**data, **lists}}
+    words = {"cache": "none"} if data.get("cache", "") is None else {}
+    return {**tables, "data": {**data, **lists, **words}}

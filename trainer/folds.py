@@ -89,8 +89,10 @@ def choose_folds(folds: tuple[FoldParts, ...], text: str) -> tuple[FoldParts, ..
     return tuple(by_number[name] for name in sorted(set(names), key=int))
 
 
-def check_examples(manifest: Manifest, folds: Collection[FoldParts], batch_size: int) -> None:
-    """Raises SettingsError for a fold that cannot fill a training batch or validates on nothing."""
+def check_examples(
+    manifest: Manifest, folds: Collection[FoldParts], batch_size: int, accumulate_steps: int = 1
+) -> None:
+    """Raises SettingsError for a fold that cannot fill a training step or validates on nothing."""
     for fold in folds:
         examples = manifest.examples_in(fold.train)
         if batch_size > examples:
@@ -98,8 +100,38 @@ def check_examples(manifest: Manifest, folds: Collection[FoldParts], batch_size:
                 f"fold {fold.number}: train.batch_size must be {examples} or less "
                 f"(the training examples), got {batch_size}"
             )
+        if batch_size * accumulate_steps > examples:
+            raise SettingsError(
+                f"fold {fold.number}: optimizer.accumulate_steps must be {examples // batch_size} "
+                f"or less (the batches of {examples} training examples), got {accumulate_steps}"
+            )
         if not manifest.examples_in(fold.validation):
             raise SettingsError(
                 f"fold {fold.number}: validation parts must hold an example, got none in "
                 f"{', '.join(fold.validation)}"
+            )
+
+
+def has_auc(manifest: Manifest, parts: Collection[str]) -> bool:
+    """False when the rows of some parts are of one class, so that nothing ranks above anything."""
+    label = manifest.label
+    counts = {
+        name: sum(manifest.part(part).classes[name] for part in parts) for name in label.classes
+    }
+    if label.kind == "multilabel":
+        examples = manifest.examples_in(parts)
+        return any(0 < count < examples for count in counts.values())
+    if label.kind == "multiclass" and label.positive:
+        positives = sum(counts[name] for name in label.positive)
+        return 0 < positives < sum(counts.values())
+    return sum(count > 0 for count in counts.values()) > 1
+
+
+def check_choosable(manifest: Manifest, folds: Collection[FoldParts]) -> None:
+    """Raises SettingsError for a fold whose validation rows cannot say which weights are best."""
+    for fold in folds:
+        if not has_auc(manifest, fold.validation):
+            raise SettingsError(
+                f"fold {fold.number}: validation parts must hold two classes for train.keep = "
+                f"'best', got one in {', '.join(fold.validation)}; set train.keep = 'last'"
             )

@@ -2,27 +2,58 @@
 
 `trainer.fold_run` makes one `Loop` a fold. Not `Model.fit`: with Keras 3, several steps a call fail
 there under several replicas (keras issue 19246), and several steps a call are what a TPU needs.
+
+A step is a function of the weights, its batches and (seed, step, replica): every random number of
+it is drawn from the latter, and nothing else is kept. So a run that goes on from a checkpoint takes
+the steps that it would have taken.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.records.label import LabelInfo
+from pipeline.stream.batches import to_float
+from trainer.accumulate import Accumulator
+from trainer.averaging import ExponentialAverage
 from trainer.losses import LossConfig, example_losses
+from trainer.models.dropout import dropout_seeded
 from trainer.optimizers import clip_to_global_norm
+from trainer.precision import LossScale, Precision
+from trainer.score_histogram import BINS, is_scored, score_histogram
+
+if TYPE_CHECKING:
+    from pipeline.stream.augment.mix import Mix
+
+Tensors = dict[str, tf.Tensor]
+Batch = tuple[Tensors, Tensors, tf.Tensor]  # inputs, targets, mask: see `pipeline.stream.batches`
+MakeDataset = Callable[[tf.distribute.InputContext], tf.data.Dataset]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps:
+    """What one call of `Loop.train` did."""
+
+    losses: npt.NDArray[np.float32]  # [steps], each the mean over the global batch
+    seconds: float
+    waited_seconds: float  # of them, for input
+    scores: npt.NDArray[np.int64] | None  # [2, BINS], see `score_histogram`; None without one score
 
 
 class Loop:
     """Trains and predicts with one model on one strategy.
 
-    A batch is `(inputs, targets, mask)`, a dataset's batch the global one: `batch_size` examples
-    over all replicas.
+    A dataset gives batches of one replica, `batch_size / replicas` examples each; as many as there
+    are replicas make a global batch, and `accumulate` global batches a step of the optimizer.
     """
 
     def __init__(
@@ -35,70 +66,172 @@ class Loop:
         batch_size: int,
         steps_per_call: int,
         clip_norm: float | None,
+        seed: int = 0,
+        label: LabelInfo | None = None,  # for `Steps.scores`
+        accumulate: int = 1,
+        ema_decay: float | None = None,
+        precision: Precision = "float32",
+        mix: Mix | None = None,
+        jit_compile: bool = False,  # the step of one device; TPUs compile anyway
     ) -> None:
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
-        self.losses, self.clip_norm = tuple(losses), clip_norm
         self.batch_size, self.steps_per_call = batch_size, steps_per_call
+        self._losses, self._clip_norm = tuple(losses), clip_norm
+        self._seed, self._accumulate, self._mix = seed, accumulate, mix
+        self._label = label if label is not None and is_scored(label) else None
         self._input_names = tuple(model.input)
+        with strategy.scope():
+            variables = model.trainable_variables
+            self._sums = Accumulator(variables, accumulate) if accumulate > 1 else None
+            self._average = (
+                ExponentialAverage(_float32(model.weights), ema_decay) if ema_decay else None
+            )
+            self._loss_scale = LossScale() if precision == "float16" else None
+        step = self._replica_step
+        self._step = tf.function(step, jit_compile=True) if jit_compile else step
         self._train_steps = tf.function(self._run_train_steps)
         self._predict_step = tf.function(self._run_predict_step)
 
-    def train(self, batches: tf.data.Dataset, steps: int) -> float:
-        """Takes `steps` batches and a step on each; the mean loss of these steps.
+    def iterate(self, make: MakeDataset) -> Any:
+        """An iterator for `train` over the datasets that `make` gives, one an input pipeline.
 
-        Once the loss is no longer finite it stops and returns that.
+        `make` is told which of how many pipelines it is, and gives batches of
+        `context.get_per_replica_batch_size(batch_size)` examples.
         """
-        iterator = iter(self.strategy.experimental_distribute_dataset(batches))
-        total = 0.0
-        for done in range(0, steps, self.steps_per_call):
-            count = min(self.steps_per_call, steps - done)
-            total += float(self._train_steps(iterator, tf.constant(count)))
-            if not math.isfinite(total):
-                break
-        return total / steps
+        return iter(self.strategy.distribute_datasets_from_function(make))
 
-    def predict(
-        self, batches: tf.data.Dataset
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """int64 [N] rows and float32 [N, L] logits of every example whose mask is 1."""
-        rows, logits = [], []
-        for batch in self.strategy.experimental_distribute_dataset(batches):
-            row, mask, logit = (tensor.numpy() for tensor in self._predict_step(batch))
-            rows.append(row[mask > 0])
-            logits.append(logit[mask > 0])
-        return np.concatenate(rows), np.concatenate(logits)
+    def train(self, iterator: Any, first_step: int, steps: int) -> Steps:
+        """Steps `first_step` to `first_step + steps - 1` in one call, `steps_per_call` at most.
 
-    def _run_train_steps(self, iterator: Any, steps: tf.Tensor) -> tf.Tensor:
-        total = tf.constant(0.0)
-        for _ in tf.range(steps):
-            losses = self.strategy.run(self._replica_step, args=next(iterator))
-            total += self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-        return total
+        Takes `steps * accumulate` global batches. A loss may not be finite: look at `losses`.
+        """
+        start = time.perf_counter()
+        losses, scores, waited = self._train_steps(
+            iterator, tf.constant(first_step, tf.int64), tf.constant(steps)
+        )
+        losses = losses.numpy()  # on a device that runs behind, waits for it
+        return Steps(
+            losses=losses,
+            seconds=time.perf_counter() - start,
+            waited_seconds=float(waited),
+            scores=scores.numpy().astype(np.int64) if self._label else None,
+        )
 
+    def predict(self, make: MakeDataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """int64 [N] rows and float32 [N, L] logits of every example whose mask is above 0.
+
+        With the averaged weights where there are any. Datasets are padded to whole global batches.
+        """
+        averaged = self._average.swapped() if self._average else contextlib.nullcontext()
+        with self.strategy.scope(), averaged:
+            # Read once all are under way: a device is not waited for batch by batch.
+            outputs = [self._predict_step(batch) for batch in self.iterate(make)]
+        rows, masks, logits = (np.concatenate(column) for column in zip(*outputs, strict=True))
+        return rows[masks > 0], logits[masks > 0]
+
+    def tracked(self) -> dict[str, Any]:
+        """What a checkpoint must hold, by name, for training to go on after any call of `train`."""
+        tracked = {"model": self.model, "optimizer": self.optimizer}
+        if self._average:
+            tracked["average"] = self._average.state
+        if self._loss_scale:
+            tracked["loss_scale"] = tf.train.Checkpoint(**vars(self._loss_scale))
+        return tracked
+
+    def _run_train_steps(
+        self, iterator: Any, first_step: tf.Tensor, steps: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        losses = tf.TensorArray(tf.float32, steps)
+        scores, waited = tf.zeros([2, BINS]), tf.constant(0.0, tf.float64)
+        for place in tf.range(steps):
+            total = (tf.constant(0.0), scores, waited)
+            batch = (first_step + tf.cast(place, tf.int64)) * self._accumulate
+            if self._sums:
+                for _ in tf.range(self._accumulate - 1):
+                    total = self._take_batch(iterator, batch, total, is_last=False)
+                    batch += 1
+            loss, scores, waited = self._take_batch(iterator, batch, total, is_last=True)
+            losses = losses.write(place, loss / self._accumulate)
+        return losses.stack(), scores, waited
+
+    def _take_batch(
+        self, iterator: Any, number: tf.Tensor, total: Any, *, is_last: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Adds a global batch's loss, scores and seconds of waiting to `total`."""
+        loss, scores, waited = total
+        # After the batch before, or the wait would be hidden behind its computation.
+        with tf.control_dependencies([loss, scores]):
+            start = tf.timestamp()
+        with tf.control_dependencies([start]):
+            batch = next(iterator)
+        with tf.control_dependencies(self._local_tensors(batch)):
+            waited += tf.timestamp() - start
+        by_replica = self.strategy.run(self._step, args=(*batch, number, is_last))
+        more_loss, more_scores = self.strategy.reduce("SUM", by_replica, axis=None)
+        return loss + more_loss, scores + more_scores, waited
+
+    # Nothing in it needs conversion, which would go through the losses and the whole model.
+    @tf.autograph.experimental.do_not_convert
     def _replica_step(
-        self, inputs: dict[str, tf.Tensor], targets: dict[str, tf.Tensor], mask: tf.Tensor
-    ) -> tf.Tensor:
+        self, inputs: Tensors, targets: Tensors, mask: tf.Tensor, number: tf.Tensor, is_last: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """This replica's share of the loss, and its scores."""
         variables = self.model.trainable_variables
+        mix_seed, dropout_seed = self._batch_seeds(number)
+        inputs = _with_float_image(inputs)
+        if self._mix:
+            inputs, targets, mask = self._mix(inputs, targets, mask, mix_seed)
         with tf.GradientTape() as tape:
-            logits = self.model(self._model_inputs(inputs), training=True)
+            with dropout_seeded(dropout_seed):
+                logits = self.model(self._model_inputs(inputs), training=True)
             by_example = sum(
                 term.weight * example_losses(term, logits[term.head], targets[term.head], mask)
-                for term in self.losses
+                for term in self._losses
             )
             # By the global batch, for the optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(by_example) / self.batch_size
-        gradients = tape.gradient(loss, variables)
-        if self.clip_norm is not None:
-            gradients = clip_to_global_norm(gradients, self.clip_norm)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss
+            scaled = loss * self._loss_scale.scale if self._loss_scale else loss
+        gradients = tape.gradient(scaled, variables)
+        if is_last:
+            self._apply(gradients, variables)
+        else:
+            assert self._sums
+            self._sums.add(gradients)
+        scores = (
+            score_histogram(self._label, logits["target"], targets["target"], mask)
+            if self._label
+            else tf.zeros([2, BINS])
+        )
+        return loss, scores
 
-    def _run_predict_step(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _apply(self, gradients: list[tf.Tensor], variables: Sequence[Any]) -> None:
+        """One step of the optimizer, which sums these gradients over replicas."""
+        if self._sums:
+            gradients = self._sums.take(gradients)
+        if self._loss_scale:
+            replicas = tf.distribute.get_replica_context()
+            summed = replicas.all_reduce("SUM", gradients)
+            unscaled = self._loss_scale.unscale(summed)
+            gradients = [gradient / replicas.num_replicas_in_sync for gradient in unscaled]
+        if self._clip_norm is not None:
+            gradients = clip_to_global_norm(gradients, self._clip_norm)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if self._average:
+            self._average.update()
+
+    def _batch_seeds(self, number: tf.Tensor) -> list[tf.Tensor]:
+        """Two int64 [2] seeds of (seed, batch number, replica): to mix and to drop out."""
+        fold_in = functools.partial(tf.random.experimental.stateless_fold_in, alg="philox")
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = fold_in(tf.stack([tf.constant(self._seed, tf.int64), number]), replica)
+        return [fold_in(seed, purpose) for purpose in range(2)]
+
+    def _run_predict_step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         def replica_step(
-            inputs: dict[str, tf.Tensor], targets: dict[str, tf.Tensor], mask: tf.Tensor
+            inputs: Tensors, targets: Tensors, mask: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            logits = self.model(self._model_inputs(inputs), training=False)["target"]
-            return inputs["row"], mask, logits
+            logits = self.model(self._model_inputs(_with_float_image(inputs)), training=False)
+            return inputs["row"], mask, logits["target"]
 
         rows, masks, logits = (
             tf.concat(self.strategy.experimental_local_results(values), axis=0)
@@ -106,5 +239,25 @@ class Loop:
         )
         return rows, masks, logits
 
-    def _model_inputs(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _model_inputs(self, inputs: Tensors) -> Tensors:
         return {name: inputs[name] for name in self._input_names}
+
+    def _local_tensors(self, batch: Batch) -> list[tf.Tensor]:
+        """The tensors of every replica's batch."""
+        return [
+            tensor
+            for value in tf.nest.flatten(batch)
+            for tensor in self.strategy.experimental_local_results(value)
+        ]
+
+
+def _with_float_image(inputs: Tensors) -> Tensors:
+    """Images travel as uint8, a quarter of the bytes, and are float32 in [0, 1] from here on."""
+    if inputs["image"].dtype != tf.uint8:
+        return inputs
+    return {**inputs, "image": to_float(inputs["image"])}
+
+
+def _float32(variables: Sequence[Any]) -> list[Any]:
+    """Those that can be averaged: not what a Normalization layer counts, nor its bfloat16 means."""
+    return [variable for variable in variables if tf.as_dtype(variable.dtype) == tf.float32]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline import storage
 from pipeline.errors import SettingsError
@@ -27,6 +29,8 @@ from trainer.folds import FoldParts
 
 CONFIG_NAME = "config.toml"
 RECORDS_NAME = "records.json"
+METRICS_NAME = "metrics.jsonl"
+NAN_BATCH_NAME = "nan_batch.csv"  # row and id of the batch on which training failed
 
 Digests = Mapping[str, str]
 
@@ -48,6 +52,20 @@ def fold_digests(config: Config, manifest: Manifest, fold: FoldParts) -> dict[st
 def fold_folder(run: str, number: int) -> str:
     """`RUN/foldK`."""
     return storage.join(run, f"fold{number}")
+
+
+def checkpoint_folder(run: str, number: int) -> str:
+    """`RUN/foldK/checkpoints`, or `foldK` in the folder that Vertex AI names."""
+    return _vertex_folder("AIP_CHECKPOINT_DIR", number) or storage.join(
+        fold_folder(run, number), "checkpoints"
+    )
+
+
+def tensorboard_folder(run: str, number: int) -> str:
+    """`RUN/foldK/tensorboard`, or `foldK` in the folder that Vertex AI names."""
+    return _vertex_folder("AIP_TENSORBOARD_LOG_DIR", number) or storage.join(
+        fold_folder(run, number), "tensorboard"
+    )
 
 
 def start_run(run: str, config: Config, manifest: Manifest) -> None:
@@ -78,6 +96,15 @@ def withdraw_fold(run: str, number: int) -> None:
     storage.remove(storage.join(fold_folder(run, number), PREDICTIONS_NAME))
 
 
+def clear_fold(run: str, number: int) -> None:
+    """Removes what training a fold has left, so that it starts from its first step."""
+    withdraw_fold(run, number)
+    for folder in (checkpoint_folder(run, number), tensorboard_folder(run, number)):
+        storage.remove_tree(folder)
+    for name in (METRICS_NAME, NAN_BATCH_NAME):
+        storage.remove(storage.join(fold_folder(run, number), name))
+
+
 def finished_fold(run: str, number: int, digests: Digests) -> Predictions | None:
     """The predictions of a complete fold of these digests, else None."""
     predictions = _read_fold(run, number)
@@ -97,7 +124,9 @@ def gather_folds(run: str, digests: Mapping[int, Digests]) -> Predictions:
     """
     found = (finished_fold(run, number, of_fold) for number, of_fold in digests.items())
     parts = [predictions for predictions in found if predictions is not None]
-    merged = concatenate(parts, {**parts[0].run, "folds": [part.run["fold"] for part in parts]})
+    about = {**parts[0].run, "folds": [part.run["fold"] for part in parts]}
+    selected_on = [name for part in parts for name in part.run.get("selected_on", [])]
+    merged = concatenate(parts, {**about, "selected_on": selected_on} if selected_on else about)
     write_predictions(storage.join(run, PREDICTIONS_NAME), merged)
     return merged
 
@@ -106,7 +135,7 @@ def _read_fold(run: str, number: int) -> Predictions | None:
     folder = fold_folder(run, number)
     if not storage.exists(storage.join(folder, PREDICTIONS_NAME)):
         return None
-    if not storage.list_names(storage.join(folder, "checkpoints")):
+    if not storage.list_names(checkpoint_folder(run, number)):
         return None
     return read_predictions(folder)
 
@@ -115,12 +144,18 @@ def _differing(predictions: Predictions, digests: Digests) -> list[str]:
     return [name for name, digest in digests.items() if predictions.run.get(name) != digest]
 
 
-def _identity(manifest: Manifest) -> dict[str, str]:
+def _identity(manifest: Manifest) -> dict[str, Any]:
     return {
         "name": manifest.name,
+        "classes": list(manifest.label.classes),
         "plan_digest": manifest.plan_digest,  # table, labels, parts and seed
         "render_digest": manifest.render_digest,  # size, fit and quality
     }
+
+
+def _vertex_folder(variable: str, number: int) -> str | None:
+    folder = os.environ.get(variable)
+    return storage.join(folder, f"fold{number}") if folder else None
 
 
 def _refuse(run: str, what: str, differing: list[str]) -> None:

@@ -32,8 +32,8 @@ def make_strategy(tpu: str | None, replicas: int | None, batch_size: int) -> tf.
     """A strategy for `--tpu NAME` or `--replicas N`; else all GPUs there are, else the one CPU.
 
     Raises:
-      DeviceError: no TPU answers to the name (a TPU that was asked for is never silently a CPU), or
-        the global batch does not divide over the replicas.
+      DeviceError: no TPU answers to the name (a TPU that was asked for is never silently a CPU), it
+        has several hosts, or the global batch does not divide over the replicas.
     """
     strategy = _choose(tpu, replicas)
     check_replicas(strategy.num_replicas_in_sync, batch_size)
@@ -48,12 +48,19 @@ def _choose(tpu: str | None, replicas: int | None) -> tf.distribute.Strategy:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
-        except (ValueError, tf.errors.OpError) as error:
+        except (ValueError, OSError, tf.errors.OpError) as error:
             raise DeviceError(
                 f"--tpu must name a TPU that answers (local on a TPU VM), got {tpu!r}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        return tf.distribute.TPUStrategy(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+        if strategy.extended.num_hosts > 1:
+            # Each host would run an input pipeline, but augmentation runs in this process.
+            raise DeviceError(
+                f"--tpu must name a TPU of one host, such as a v3-8 or v5e-8, got {tpu!r} with "
+                f"{strategy.extended.num_hosts} hosts; give each of --folds a TPU of its own"
+            )
+        return strategy
     if replicas is not None:
         [cpu] = tf.config.list_physical_devices("CPU")
         devices = [tf.config.LogicalDeviceConfiguration()] * replicas
@@ -64,6 +71,7 @@ def _choose(tpu: str | None, replicas: int | None) -> tf.distribute.Strategy:
                 "--replicas must be set before TensorFlow starts its devices; use a fresh process"
             ) from error
         return tf.distribute.MirroredStrategy([f"CPU:{place}" for place in range(replicas)])
-    if len(tf.config.list_physical_devices("GPU")) > 1:
+    if tf.config.list_physical_devices("GPU"):
+        # Of one GPU as well: its batches are then copied to it ahead of the step.
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()

@@ -4,27 +4,42 @@ r"""Trains the folds of a run and writes their out-of-fold predictions.
     python -m trainer.task --records out/256 --run runs/fused --config configs/demo.toml \
         --folds 0,1 --set model.fusion=concat
 
-The same command again trains only what is not complete yet. Exit codes: 0 done, 1 the data or the
-training failed, 2 the command line or the recipe is at fault, which is told at once: before
-TensorFlow is imported.
+    python -m trainer.task --records out/256 --config configs/demo.toml --overfit 64
+
+The same command again goes on where the last one ended, at its newest checkpoint. Exit codes: 0
+done, 1 the data or the training failed, 2 the command line or the recipe is at fault, which is told
+at once: before TensorFlow is imported; 143 and 130 stopped by SIGTERM or Ctrl-C, after the compiled
+call under way and with all of it saved (a second one ends at once).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.command_line import Parser, run
 from pipeline.records.manifest import read_rows
-from pipeline.stream.augment import Op, build_ops, check_geometry
-from pipeline.stream.records import Records, open_records
+from pipeline.stream.augment.ops import Op
+from pipeline.stream.augment.recipe import build_ops
+from pipeline.stream.extras import open_extras, pin_extras, refuse_leaks, with_extra_rows
+from pipeline.stream.records import Portion, Records, open_records
 from trainer.config import Config, load_config, resolve
-from trainer.folds import FoldParts, check_examples, choose_folds, fold_parts
+from trainer.folds import (
+    FoldParts,
+    check_choosable,
+    check_examples,
+    choose_folds,
+    fold_parts,
+    has_auc,
+)
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
+    clear_fold,
     finished_fold,
     fold_digests,
     gather_folds,
@@ -32,14 +47,22 @@ from trainer.run_folder import (
     refuse_another_run,
     start_run,
 )
+from trainer.running.stopping import Stopped, Stopping
 from trainer.strategy import check_replicas, make_strategy
+
+if TYPE_CHECKING:
+    from trainer.running.setup import Run
 
 
 def build_parser() -> Parser:
     """The flags; `--help` says what each means."""
     parser = Parser("trainer.task", __doc__)
     parser.add_argument("--records", required=True, help="a record set, such as out/256")
-    parser.add_argument("--run", required=True, help="the folder to write into")
+    parser.add_argument(
+        "--run",
+        default=os.environ.get("AIP_MODEL_DIR"),
+        help="the folder to write into (default: AIP_MODEL_DIR, which Vertex AI sets)",
+    )
     parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
     parser.add_argument(
         "--set",
@@ -56,6 +79,13 @@ def build_parser() -> Parser:
         help="train again, also over a run of another recipe or other records",
     )
     parser.add_argument(
+        "--overfit",
+        type=int,
+        metavar="IMAGES",
+        help="can the network learn? Fits so many images of the first of --folds, writes nothing, "
+        "and exits 1 unless it knows them",
+    )
+    parser.add_argument(
         "--allow_failures", action="store_true", help="take records that lack too many rows"
     )
     devices = parser.add_mutually_exclusive_group()
@@ -66,65 +96,134 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags and trains."""
-    flags = build_parser().parse(argv)
-    return run("task", lambda: train(flags))
+    parser = build_parser()
+    flags = parser.parse(argv)
+    if flags.run is None and flags.overfit is None:
+        parser.error("--run must be given: the folder to write into")
+    return run("task", lambda: _stopping_cleanly(flags))
 
 
-def train(flags: argparse.Namespace) -> int:
+def train(flags: argparse.Namespace, stopping: Stopping) -> int:
     """Trains the folds that are asked for and not complete; then reports on every complete one."""
-    records = open_records(flags.records, allow_failures=flags.allow_failures)
-    config = resolve(load_config(flags.config, flags.overrides), records.manifest)
-    folds = fold_parts(records.manifest, config.data)
-    chosen = choose_folds(folds, flags.folds)
-    check_examples(records.manifest, chosen, config.train.batch_size)
-    if flags.replicas is not None:
-        check_replicas(flags.replicas, config.train.batch_size)
-    ops = build_ops(config.augment)
-    if not flags.fresh:
-        refuse_another_run(flags.run, config, records.manifest)
-    digests = {fold.number: fold_digests(config, records.manifest, fold) for fold in folds}
-    waiting = []
-    for fold in chosen:
-        name, of_fold = f"fold {fold.number}", digests[fold.number]
-        if not flags.fresh and finished_fold(flags.run, fold.number, of_fold):
-            print(f"{name} is complete: skipped (--fresh trains it again)", flush=True)
-            continue
-        if not flags.fresh and has_older_shards(flags.run, fold.number, of_fold):
-            print(f"{name}: the records' shards have changed since it was trained: trained again")
-        waiting.append(fold)
+    recipe = _read_recipe(flags)
+    manifest, config = recipe.records.manifest, recipe.config
+    if config.train.keep == "best":
+        check_choosable(manifest, recipe.chosen)
+    waiting = recipe.chosen if flags.fresh else _unfinished(flags.run, recipe)
     if waiting:
-        _train_folds(flags, records, config, ops, waiting)
+        started = _start(flags, recipe, stopping)
+        from trainer.fold_run import train_fold
+
+        if flags.fresh:
+            for fold in waiting:
+                clear_fold(flags.run, fold.number)
+        start_run(flags.run, config, manifest)
+        for fold in waiting:
+            if not has_auc(manifest, fold.validation):
+                print(f"fold {fold.number}: AUC is n/a, for its validation rows are of one class")
+            train_fold(started, fold)
+    digests = {fold.number: fold_digests(config, manifest, fold) for fold in recipe.folds}
     predictions = gather_folds(flags.run, digests)
     print(fold_table(fold_figures(predictions)))
     return 0
 
 
-def _train_folds(
-    flags: argparse.Namespace,
-    records: Records,
-    config: Config,
-    ops: tuple[Op, ...],
-    folds: Sequence[FoldParts],
-) -> None:
-    # TensorFlow starts here, after all that can be refused without it. It notes CPU features, and a
-    # missing GPU as an error, on stderr; what is an error for us it raises.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Each fold has a loop of its own, which TensorFlow takes for a function traced in vain.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from trainer.fold_run import Run, train_fold
+def check_learning(flags: argparse.Namespace, stopping: Stopping) -> int:
+    """`--overfit`: whether the network can learn a few images by heart."""
+    recipe = _read_recipe(flags)
+    started = _start(flags, recipe, stopping)
+    from trainer.overfit import overfit
 
-    shared = Run(
-        folder=flags.run,
-        config=config,
-        records=records,
-        rows=read_rows(flags.records),
-        ops=ops,
-        strategy=make_strategy(flags.tpu, flags.replicas, config.train.batch_size),
+    return overfit(started, recipe.chosen[0], images=flags.overfit)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What the command line asks for, checked."""
+
+    records: Records
+    extras: tuple[Portion, ...]
+    config: Config
+    folds: tuple[FoldParts, ...]
+    chosen: tuple[FoldParts, ...]
+    ops: tuple[Op, ...]
+
+
+def _read_recipe(flags: argparse.Namespace) -> _Recipe:
+    records = open_records(flags.records, allow_failures=flags.allow_failures)
+    config = resolve(load_config(flags.config, flags.overrides), records.manifest)
+    extras = open_extras(
+        config.extra,
+        records,
+        image_size_px=config.data.image_size_px,
+        allow_failures=flags.allow_failures,
     )
-    check_geometry(ops)  # after the strategy, for it starts TensorFlow's devices
-    start_run(flags.run, config, records.manifest)
-    for fold in folds:
-        train_fold(shared, fold)
+    config = dataclasses.replace(config, extra=pin_extras(config.extra, extras))
+    folds = fold_parts(records.manifest, config.data)
+    chosen = choose_folds(folds, flags.folds)
+    check_examples(
+        records.manifest, chosen, config.train.batch_size, config.optimizer.accumulate_steps
+    )
+    if flags.replicas is not None:
+        check_replicas(flags.replicas, config.train.batch_size)
+    ops = build_ops(config.augment)
+    refuse_leaks(records, extras, config.extra, [fold.validation for fold in chosen])
+    return _Recipe(
+        records=records, extras=extras, config=config, folds=folds, chosen=chosen, ops=ops
+    )
+
+
+def _unfinished(run_folder: str, recipe: _Recipe) -> tuple[FoldParts, ...]:
+    """The folds that are asked for and not complete."""
+    manifest = recipe.records.manifest
+    refuse_another_run(run_folder, recipe.config, manifest)
+    waiting = []
+    for fold in recipe.chosen:
+        digests = fold_digests(recipe.config, manifest, fold)
+        if finished_fold(run_folder, fold.number, digests):
+            print(f"fold {fold.number} is complete: skipped (--fresh trains it again)", flush=True)
+            continue
+        if has_older_shards(run_folder, fold.number, digests):
+            print(
+                f"fold {fold.number}: the records' shards have changed since it was trained: "
+                "trained again"
+            )
+        waiting.append(fold)
+    return tuple(waiting)
+
+
+def _start(flags: argparse.Namespace, recipe: _Recipe, stopping: Stopping) -> Run:
+    """Starts TensorFlow, after all that can be refused without it.
+
+    It notes CPU features, and a missing GPU as an error, on stderr; what is an error for us it
+    raises. Each fold has a loop of its own, which it takes for a function traced in vain.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from trainer.running.setup import Run
+
+    return Run(
+        folder=flags.run or "",
+        config=recipe.config,
+        records=recipe.records,
+        extras=recipe.extras,
+        rows=with_extra_rows(read_rows(flags.records), recipe.records, recipe.extras),
+        ops=recipe.ops,
+        strategy=make_strategy(flags.tpu, flags.replicas, recipe.config.train.batch_size),
+        stopping=stopping,
+    )
+
+
+def _stopping_cleanly(flags: argparse.Namespace) -> int:
+    stopping = Stopping()
+    try:
+        with stopping.listening():
+            if flags.overfit is not None:
+                return check_learning(flags, stopping)
+            return train(flags, stopping)
+    except Stopped as stopped:
+        print(f"task: {stopped}; the same command again goes on from here", file=sys.stderr)
+        return stopped.exit_code
 
 
 if __name__ == "__main__":

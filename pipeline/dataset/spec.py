@@ -31,6 +31,7 @@ class TableSpec:
     csv: str  # a CSV, as it is or gzipped, or a Parquet file; the root of a folder tree
     id: str
     group: str | None = None  # a patient, a lesion: never split across parts
+    weight: str | None = None  # how much a row counts in training; missing counts 1
     keep: Literal["all"] | tuple[str, ...] = ()  # further columns that go into the records
     missing: tuple[str, ...] = DEFAULT_MISSING  # what counts as missing, in any column but the id
 
@@ -163,6 +164,12 @@ class DatasetSpec:
             raise ValueError("values must not be given for a folder tree, which has no columns")
         if "images_per_group" in self.metadata.derived and self.table.group is None:
             raise ValueError("metadata.derived 'images_per_group' must have table.group, got none")
+        others = (self.table.id, self.table.group, *self.metadata.categorical)
+        if self.table.weight in {*others, *self.metadata.numeric, self.label.column} - {None}:
+            raise ValueError(
+                f"table.weight must be a column of its own, got {self.table.weight!r}, which is "
+                "the id, the group, the label or metadata as well"
+            )
         if self.label.column is None and self.folds.column is None:
             for setting in ("holdout", "join_groups"):
                 if getattr(self.folds, setting) is not None:

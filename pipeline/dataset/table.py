@@ -110,6 +110,7 @@ def _check_columns(frame: pd.DataFrame, spec: DatasetSpec, where: str) -> None:
     named: dict[str, Iterable[str]] = {
         "table.id": [spec.table.id],
         "table.group": [spec.table.group] if spec.table.group else [],
+        "table.weight": [spec.table.weight] if spec.table.weight else [],
         "table.keep": () if spec.table.keep == "all" else spec.table.keep,
         "images.path": template_columns(spec.image_path),
         "label.column": [label] if isinstance(label, str) else label or (),
@@ -210,11 +211,13 @@ def _split_template(template: str) -> Sequence[tuple[str, str | None]]:
 def _typed_columns(
     frame: pd.DataFrame, groups: np.ndarray, spec: DatasetSpec, where: str
 ) -> tuple[pd.DataFrame, tuple[Feature, ...]]:
-    """The feature columns: each column has one role, the first of id, group, category, number."""
+    """The feature columns: each has one role, the first of id, group, weight, category, number."""
     label = spec.label.column
     roles: dict[str, Role] = {spec.table.id: "id"}
     if spec.table.group:
         roles.setdefault(spec.table.group, "group")
+    if spec.table.weight:
+        roles[spec.table.weight] = "weight"
     for column in spec.metadata.categorical:
         roles.setdefault(column, "category")
     for column in spec.metadata.numeric:
@@ -249,10 +252,13 @@ def _typed(column: pd.Series, role: Role, where: str) -> pd.Series:
     numbers = pd.to_numeric(column.where(column != ""), errors="coerce")
     numbers = numbers.where(numbers.abs() <= np.finfo(np.float32).max)
     wrong = column[numbers.isna() & (column != "")]
-    if role == "number":
+    if role == "weight":
+        wrong = column[(column != "") & ~(numbers >= 0)]
+    if role in ("number", "weight"):
         if len(wrong):
+            rule = "a number" if role == "number" else "0 or more,"
             raise TableError(
-                f"{where}: column {column.name!r} must be a number or missing, "
+                f"{where}: column {column.name!r} must be {rule} or missing, "
                 f"got {wrong.iloc[0]!r} in line {int(wrong.index[0]) + 2} ({len(wrong)} such rows)"
             )
         return numbers.astype(np.float32)

@@ -44,22 +44,3 @@ def parse_example(serialized: tf.Tensor, features: Iterable[Feature]) -> dict[st
     features = tuple(features)
     parsed = tf.io.parse_single_example(serialized, parse_spec(features))
     return {feature.name: parsed[feature.record_key] for feature in features}
-
-
-def decode_image(data: tf.Tensor, size_px: int | None = None) -> tf.Tensor:
-    """string [], JPEG bytes, grey or colour → uint8 [H, W, 3]; both are `size_px` where given.
-
-    The accurate integer DCT: what the fast one gives depends on the build of libjpeg.
-    """
-    image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-    return image if size_px is None else tf.ensure_shape(image, [size_px, size_px, 3])
-
-
-def shrink_image(image: tf.Tensor, size_px: int) -> tf.Tensor:
-    """uint8 [H, W, 3] → uint8 [size_px, size_px, 3], each pixel the mean of the area it covers.
-
-    Of tf.image's methods the mean over areas alone neither aliases nor rings. Rounded to uint8, so
-    that what is held in memory and what is streamed are the same image.
-    """
-    mean = tf.image.resize(image, [size_px, size_px], method=tf.image.ResizeMethod.AREA)
-    return tf.cast(tf.round(mean), tf.uint8)

@@ -7,11 +7,18 @@ is the one way in; the stream's parts take the `Records` that it gives.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pipeline import storage
-from pipeline.records.manifest import MANIFEST_NAME, Manifest, ManifestError, read_manifest
+from pipeline.records.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ManifestError,
+    ShardInfo,
+    read_manifest,
+)
 from pipeline.records.tfrecord import RecordError, read_records
+from pipeline.stream.hosts import Hosts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,7 @@ class Records:
         """
         paths = []
         for shard in self.manifest.shards_of(parts):
-            path = storage.join(self.folder, shard.file)
+            path = self.path(shard)
             size = storage.size_bytes(path) if storage.exists(path) else None
             if size != shard.bytes:
                 got = "no such file" if size is None else f"{size}"
@@ -41,16 +48,67 @@ class Records:
                 paths.append(path)
         return tuple(paths)
 
-    def first_rows(self, parts: Collection[str]) -> dict[str, int]:
-        """The paths of `paths_of` → the row of each one's first record, if records hold no `row`.
+    def path(self, shard: ShardInfo) -> str:
+        """Where a shard lies."""
+        return storage.join(self.folder, shard.file)
 
-        Rows are then numbered through the manifest's shards, as `pipeline.records.adopt` does.
-        """
-        by_path = {
-            storage.join(self.folder, shard.file): first
-            for shard, first in zip(self.manifest.shards, self.manifest.first_rows, strict=True)
-        }
-        return {path: by_path[path] for path in self.paths_of(parts)}
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Portion:
+    """Some parts of a record set, as one of the sets that a stream mixes.
+
+    `first_row` is added to its rows, so that no two sets share a number.
+    """
+
+    records: Records
+    parts: tuple[str, ...]
+    first_row: int = 0
+    weight: float = 1.0  # of each example in training
+
+    @property
+    def examples(self) -> int:
+        """How many it holds."""
+        return self.records.manifest.examples_in(self.parts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Some records of one shard, one after the other."""
+
+    path: str
+    portion: int  # which of the portions it is of
+    first: int  # the place in the shard of its first record
+    count: int
+    is_whole: bool  # all records of the shard
+    first_row: int  # the row of its first record, if records hold no `row`
+
+
+def find_stretches(portions: Sequence[Portion], hosts: Hosts) -> tuple[Stretch, ...]:
+    """What a host reads of some portions, in the manifests' order.
+
+    Records without a row are numbered through the manifest's shards, as `pipeline.records.adopt`
+    does. Raises RecordError as `Records.paths_of` does.
+    """
+    shards = []
+    for number, portion in enumerate(portions):
+        records, manifest = portion.records, portion.records.manifest
+        there = set(records.paths_of(portion.parts))
+        for shard, first_row in zip(manifest.shards, manifest.first_rows, strict=True):
+            if (path := records.path(shard)) in there:
+                shards.append((path, number, shard, first_row))
+    shares = hosts.share([(shard.file, shard.examples) for _, _, shard, _ in shards])
+    return tuple(
+        Stretch(
+            path=path,
+            portion=number,
+            first=share.start,
+            count=len(share),
+            is_whole=len(share) == shard.examples,
+            first_row=first_row + share.start,
+        )
+        for (path, number, shard, first_row), share in zip(shards, shares, strict=True)
+        if share
+    )
 
 
 def open_records(folder: str, *, allow_failures: bool = False) -> Records:

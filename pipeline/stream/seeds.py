@@ -29,3 +29,8 @@ def training_seed(run_seed: int, epoch: int, op: int) -> int:
 def shuffle_seed(run_seed: int, epoch: int) -> int:
     """The seed of an epoch's order: not negative, as numpy's generators ask."""
     return abs(fold_in("shuffle", run_seed, epoch))
+
+
+def draw_seed(run_seed: int, stratum: int, number: int) -> int:
+    """The seed of one permutation of a stratum's examples: see `pipeline.stream.sampling`."""
+    return abs(fold_in("draw", run_seed, stratum, number))

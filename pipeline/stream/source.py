@@ -1,17 +1,15 @@
-"""Where examples come from: read from the shards each epoch, or decoded once and held in memory.
+"""Examples read from the shards each epoch, of one record set or of several mixed.
 
-Both give keys in an order (an index, or a numbered record) and load the fields of a key, so that
-ordering, skipping and augmentation are written once, in `pipeline.stream.batches`. Loading is the
-costly half: decoding a JPEG, or copying it out of memory.
+`open_examples` gives these, or the ones that `pipeline.stream.held` keeps decoded. Both give keys,
+the fields of a batch of keys, and the pictures, so that ordering, skipping and augmentation are
+written once, in `pipeline.stream.order` and `pipeline.stream.batches`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from typing import Literal, Protocol
+import functools
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,157 +17,199 @@ import tensorflow as tf
 
 from pipeline.records.features import Role, with_role
 from pipeline.records.tfrecord import RecordError
-from pipeline.stream.parse import decode_image, parse_example, shrink_image
-from pipeline.stream.records import Records, check_shards
+from pipeline.stream.augment.ops import Image
+from pipeline.stream.hosts import ONE_HOST, Hosts
+from pipeline.stream.parse import parse_example
+from pipeline.stream.records import Portion, Records, Stretch, find_stretches
+from pipeline.stream.render import decode
 
-Cache = Literal["auto", "memory", "none"]
-Fields = dict[str, tf.Tensor]  # image uint8 [S, S, 3] or values float32 [D], row, target
+Cache = Literal["auto", "memory", "disk", "none"]
+Fields = dict[str, tf.Tensor]
+PictureKeys = Any  # a sequence of (JPEG, row), or int64 [B] indices: as `picture_keys` gave them
 
-# Of the machine's memory, for the examples of one stream: training and validation are both held,
-# and the rest is TensorFlow's own.
-MEMORY_SHARE = 0.3
 # Shards read side by side. A constant: with AUTOTUNE the order would depend on the machine.
 SHARDS_AT_ONCE = 8
-_ROLES: tuple[Role, ...] = ("row", "image", "values", "target")
-_ALIGNMENT_BYTES = 64  # of a tensor's memory; TensorFlow aborts on one that is not
+_ROLES: tuple[Role, ...] = ("row", "image", "values", "target", "weight")
 
 
 class Examples(Protocol):
     """The examples of some parts, by key."""
 
     count: int
+    has_images: bool
 
     def keys(self) -> tf.data.Dataset:
         """Each key once, in the order of the shards."""
 
-    def shuffled_keys(self, seed: int, buffer: int) -> tf.data.Dataset:
-        """Each key once, in an order that the seed decides."""
+    def fields(self, keys: Fields) -> Fields:
+        """A batch of keys → `row`, `target`, `values`, `weight`; in `image` what names pictures."""
 
-    def load(self, key: tf.Tensor) -> Fields:
-        """The fields of one key, `row` among them."""
+    def picture_keys(self, images: npt.NDArray, rows: npt.NDArray[np.int64]) -> PictureKeys:
+        """`fields`' image and row of some examples → their keys for the two below."""
+
+    def pictures(self, keys: PictureKeys) -> Sequence[Image]:
+        """Some keys of pictures → uint8 [H, W, 3] each. In any thread."""
+
+    def fill(self, keys: PictureKeys, out: npt.NDArray[np.uint8]) -> None:
+        """The same into uint8 [B, S, S, 3], for pictures of that size."""
 
 
 class StreamedExamples:
-    """Reads the shards each time; a key is a serialized example.
+    """Reads the shards each time; a key is a parsed example, its picture the JPEG's bytes.
 
-    Of records that hold no row (others wrote them) a key is `{"row", "serialized"}`: the row is the
-    record's place (`Records.first_rows`).
+    Sets may differ in their features: each is parsed by its own manifest. A key's fields have the
+    names of their roles; `weight` is there if any set or row has one.
     """
 
-    def __init__(self, records: Records, parts: Collection[str], image_size_px: int | None) -> None:
-        features = records.manifest.features
-        self.features = tuple(f for role in _ROLES for f in with_role(features, role))
-        for feature in self.features:
-            if feature.role in ("row", "image") and feature.shape:
-                raise ValueError(
-                    f"{records.folder}: feature {feature.name!r} must be one an example to be "
-                    f"streamed, got shape {feature.shape}"
-                )
-        self.count = records.manifest.examples_in(parts)
-        self._first_rows = records.first_rows(parts)
-        self._has_rows = bool(with_role(features, "row"))
-        self._stored_px = records.manifest.size
-        self._is_swapped = records.manifest.is_red_blue_swapped
-        self._size_px = _checked_size(records, image_size_px)
+    def __init__(
+        self, portions: Sequence[Portion], picture_px: int | None, hosts: Hosts = ONE_HOST
+    ) -> None:
+        is_weighted = any(
+            portion.weight != 1 or with_role(portion.records.manifest.features, "weight")
+            for portion in portions
+        )
+        self._parsers = [_Parser(portion, is_weighted) for portion in portions]
+        self._portions = tuple(portions)
+        self._stretches = find_stretches(portions, hosts)
+        self.count = sum(stretch.count for stretch in self._stretches)
+        self.has_images = bool(with_role(portions[0].records.manifest.features, "image"))
+        self._picture_px = picture_px
 
     def keys(self) -> tf.data.Dataset:
-        return self._read(list(self._first_rows))
+        return self._read(self._stretches)
 
-    def shuffled_keys(self, seed: int, buffer: int) -> tf.data.Dataset:
-        # Serialized examples are shuffled, not images: the buffer is ten times smaller. The order
-        # of the shards is drawn as well, for a buffer only mixes neighbours.
-        paths = np.random.default_rng(seed).permutation(list(self._first_rows))
-        return _shuffle(self._read(paths.tolist()), seed, buffer)
+    def shuffled_keys(
+        self, seed: int, buffer: int, classes: Collection[int] | None = None
+    ) -> tf.data.Dataset:
+        """Each key (of some classes) once, in an order that the seed decides."""
+        # JPEGs are shuffled, not pixels: the buffer is ten times smaller. The order of the shards
+        # is drawn as well, for a buffer only mixes neighbours.
+        order = np.random.default_rng(seed).permutation(len(self._stretches))
+        keys = self._read([self._stretches[place] for place in order])
+        if classes is not None:
+            wanted = tf.constant(sorted(classes), tf.int64)
+            keys = keys.filter(lambda key: tf.reduce_any(key["target"] == wanted))
+        return _shuffle(keys, seed, buffer)
 
-    def load(self, key: tf.Tensor | Fields) -> Fields:
-        if self._has_rows:
-            fields = parse_example(key, self.features)
-        else:
-            fields = {"row": key["row"], **parse_example(key["serialized"], self.features)}
-        for feature in with_role(self.features, "image"):
-            image = decode_image(fields[feature.name], self._stored_px)
-            if self._is_swapped:
-                image = image[..., ::-1]
-            if self._size_px is not None and self._size_px != self._stored_px:
-                image = shrink_image(image, self._size_px)
-            fields[feature.name] = image
-        return fields
+    def fields(self, keys: Fields) -> Fields:
+        return keys
 
-    def _read(self, paths: Sequence[str]) -> tf.data.Dataset:
-        first_rows = [self._first_rows[path] for path in paths]
-        shards = tf.data.Dataset.from_tensor_slices(
-            (list(paths), tf.constant(first_rows, tf.int64))
-        )
-        keys = shards.interleave(
-            self._read_shard,
+    def picture_keys(self, images: npt.NDArray, rows: npt.NDArray[np.int64]) -> PictureKeys:
+        return list(zip(images, rows, strict=True))
+
+    def pictures(self, keys: PictureKeys) -> Sequence[Image]:
+        return [self._picture(jpeg, row) for jpeg, row in keys]
+
+    def fill(self, keys: PictureKeys, out: npt.NDArray[np.uint8]) -> None:
+        for place, (jpeg, row) in enumerate(keys):
+            out[place] = self._picture(jpeg, row)
+
+    def _picture(self, jpeg: bytes, row: int) -> Image:
+        """Raises RecordError for what cannot be decoded or is too small."""
+        if row < 0:  # padding
+            return np.zeros((self._picture_px or 1, self._picture_px or 1, 3), np.uint8)
+        # Of the portions, in order of their first rows, the last that begins before it.
+        portion = next(p for p in reversed(self._portions) if row >= p.first_row)
+        is_swapped = portion.records.manifest.is_red_blue_swapped
+        try:
+            return decode(jpeg, self._picture_px, is_swapped=is_swapped)
+        except ValueError as error:
+            raise RecordError(
+                f"{portion.records.folder}: row {row - portion.first_row}: the stored image must "
+                f"be whole, got {error}; mend the row's source and run make_records again"
+            ) from error
+
+    def _read(self, stretches: Sequence[Stretch]) -> tf.data.Dataset:
+        # A whole shard is read to its end (-1): were it exchanged for a longer one, it would show.
+        counts = [-1 if stretch.is_whole else stretch.count for stretch in stretches]
+        table = {
+            "path": tf.constant([stretch.path for stretch in stretches]),
+            "portion": tf.constant([stretch.portion for stretch in stretches], tf.int32),
+            "first": tf.constant([stretch.first for stretch in stretches], tf.int64),
+            "count": tf.constant(counts, tf.int64),
+            "first_row": tf.constant([stretch.first_row for stretch in stretches], tf.int64),
+        }
+        keys = tf.data.Dataset.from_tensor_slices(table).interleave(
+            self._read_stretch,
             cycle_length=SHARDS_AT_ONCE,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=SHARDS_AT_ONCE,
             deterministic=True,
         )
         # A shard that was exchanged for another must not change the number of steps unnoticed.
         return keys.apply(tf.data.experimental.assert_cardinality(self.count))
 
-    def _read_shard(self, path: tf.Tensor, first_row: tf.Tensor) -> tf.data.Dataset:
-        serialized = tf.data.TFRecordDataset(path)
-        if self._has_rows:
-            return serialized
-        # A dict, for a pair would be two arguments of a map's function.
-        numbered = serialized.enumerate(first_row)
-        return numbered.map(lambda row, data: {"row": row, "serialized": data})
-
-
-class HeldExamples:
-    """Decodes each example once, when it is built, and keeps it; a key is an index.
-
-    One array a field, not a `cache()`: any order is then a permutation, skipping is free, and every
-    epoch of a fold shares the one copy, also when the first was broken off.
-    """
-
-    def __init__(self, streamed: StreamedExamples) -> None:
-        self.count = streamed.count
-        loaded = streamed.keys().map(
-            streamed.load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    def _read_stretch(self, stretch: Fields) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(stretch["path"])
+        numbered = records.skip(stretch["first"]).take(stretch["count"])
+        numbered = numbered.enumerate(stretch["first_row"])
+        if len(self._parsers) == 1:
+            return numbered.map(self._parsers[0])
+        return numbered.map(
+            lambda row, data: tf.switch_case(
+                stretch["portion"], [functools.partial(parse, row, data) for parse in self._parsers]
+            )
         )
-        arrays = {
-            name: _aligned_array((self.count, *spec.shape), spec.dtype.as_numpy_dtype)
-            for name, spec in loaded.element_spec.items()
-        }
-        start = 0
-        for fields in loaded.batch(64).prefetch(1).as_numpy_iterator():
-            stop = start + len(next(iter(fields.values())))
-            for name, values in fields.items():
-                arrays[name][start:stop] = values
-            start = stop
-        # Shares the memory; `convert_to_tensor` would hold every image twice for a while.
-        self._fields = {
-            name: tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-            for name, array in arrays.items()
-        }
-
-    def keys(self) -> tf.data.Dataset:
-        return tf.data.Dataset.range(self.count)
-
-    def shuffled_keys(self, seed: int, buffer: int) -> tf.data.Dataset:
-        order = np.random.default_rng(seed).permutation(self.count)
-        return tf.data.Dataset.from_tensor_slices(order)
-
-    def load(self, key: tf.Tensor) -> Fields:
-        return {name: tf.gather(values, key) for name, values in self._fields.items()}
 
 
-def open_examples(
-    records: Records, parts: Collection[str], image_size_px: int | None, cache: Cache
-) -> Examples:
-    """The examples of some parts: held in memory if `cache` says so, or is "auto" and they fit.
+class _Parser:
+    """A record of one portion → its key."""
 
-    Raises ManifestError for an unknown part, RecordError for a shard that is missing or damaged
-    (when streamed, damage within a shard is met later: see `naming_damage`).
-    """
-    streamed = StreamedExamples(records, parts, image_size_px)
-    if cache == "none" or (cache == "auto" and not _fits_in_memory(streamed)):
-        return streamed
-    with naming_damage(records, parts):
-        return HeldExamples(streamed)
+    def __init__(self, portion: Portion, is_weighted: bool) -> None:
+        where, features = portion.records.folder, portion.records.manifest.features
+        self._features = {}
+        for role in _ROLES:
+            found = with_role(features, role)
+            if len(found) > 1:
+                raise ValueError(
+                    f"{where}: there must be one feature of role {role!r} to be streamed, got "
+                    f"{', '.join(feature.name for feature in found)}"
+                )
+            if found and found[0].shape and role in ("row", "image", "weight"):
+                raise ValueError(
+                    f"{where}: feature {found[0].name!r} must be one an example to be streamed, "
+                    f"got shape {found[0].shape}"
+                )
+            if found:
+                self._features[role] = found[0]
+        self._portion, self._is_weighted = portion, is_weighted
+
+    def __call__(self, place: tf.Tensor, serialized: tf.Tensor) -> Fields:
+        """`place` is the row of a record that holds none."""
+        parsed = parse_example(serialized, self._features.values())
+        key: Fields = {role: parsed[feature.name] for role, feature in self._features.items()}
+        key["row"] = key.get("row", place) + self._portion.first_row
+        if self._is_weighted:
+            weight = tf.cast(key.get("weight", 1.0), tf.float32)
+            # A row whose weight is missing counts as one that was given none.
+            weight = tf.where(tf.math.is_nan(weight), 1.0, weight)
+            key["weight"] = weight * self._portion.weight
+        return key
+
+
+def stored_square_px(records: Records) -> int | None:
+    """The side of the stored images if all are squares of one size."""
+    fit = records.manifest.render.get("fit", "crop")
+    return None if fit in ("short", "long") else records.manifest.size
+
+
+def padding_of(name: str, values: tf.Tensor) -> tf.Tensor:
+    """What fills a field of an example that is none: -1 for row, index and target, else nothing."""
+    if values.dtype == tf.string:
+        return tf.constant("")
+    return tf.cast(-1 if name in ("row", "index", "target") else 0, values.dtype)
+
+
+def checked_size(records: Records, image_size_px: int | None) -> int | None:
+    """The size of a batch's images; ValueError for one that the records cannot give."""
+    stored = records.manifest.size
+    if image_size_px is None or not with_role(records.manifest.features, "image"):
+        return stored
+    if image_size_px < 1 or (stored is not None and image_size_px > stored):
+        raise ValueError(
+            f"{records.folder}: image_size_px must be from 1 to the {stored} px of the records, "
+            f"got {image_size_px}; make records of that size for a larger one"
+        )
+    return image_size_px
 
 
 def _shuffle(dataset: tf.data.Dataset, seed: int, buffer: int) -> tf.data.Dataset:
@@ -184,57 +224,3 @@ def _shuffle(dataset: tf.data.Dataset, seed: int, buffer: int) -> tf.data.Datase
         reshuffle_each_iteration=False,
     )
     return tf.data.experimental.from_variant(shuffled, dataset.element_spec)
-
-
-@contextlib.contextmanager
-def naming_damage(records: Records, parts: Collection[str]) -> Iterator[None]:
-    """Within it, an error of TensorFlow that a damaged shard explains becomes a RecordError.
-
-    For loops over a stream: TensorFlow tells neither the file nor the record. The shards of `parts`
-    are read once more, after an error only; one that they do not explain passes as it is.
-    """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        try:
-            check_shards(records, parts)
-        except RecordError as damage:
-            raise damage from error
-        raise
-
-
-def _fits_in_memory(streamed: StreamedExamples) -> bool:
-    spec = streamed.keys().map(streamed.load).element_spec
-    if not all(field.shape.is_fully_defined() for field in spec.values()):
-        return False
-    example_bytes = sum(field.shape.num_elements() * field.dtype.size for field in spec.values())
-    return streamed.count * example_bytes <= MEMORY_SHARE * memory_bytes()
-
-
-def memory_bytes() -> int:
-    """The memory this process may use: the machine's, or less where a container says so."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return machine
-    return machine if limit == "max" else min(machine, int(limit))
-
-
-def _checked_size(records: Records, image_size_px: int | None) -> int | None:
-    stored = records.manifest.size
-    if image_size_px is None or not with_role(records.manifest.features, "image"):
-        return stored
-    if image_size_px < 1 or (stored is not None and image_size_px > stored):
-        raise ValueError(
-            f"{records.folder}: image_size_px must be from 1 to the {stored} px of the records, "
-            f"got {image_size_px}; make records of that size for a larger one"
-        )
-    return image_size_px
-
-
-def _aligned_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray:
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT_BYTES
-    return memory[start : start + size].view(dtype).reshape(shape)

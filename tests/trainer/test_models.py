@@ -1,4 +1,4 @@
-"""`trainer.models`: shapes, input scaling, fusion, and BatchNorm's momentum."""
+"""`trainer.models`: shapes, input scaling, fusion, and what BatchNorm does."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import tensorflow as tf
 from trainer.models import backbones
 from trainer.models.build import build_model
 from trainer.models.config import ModelConfig
+from trainer.models.dropout import SeededDropout, dropout_seeded
 
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 METADATA = np.eye(4, 5, dtype=np.float32)
@@ -49,14 +50,62 @@ def test_efficientnet_sees_images_normalised_as_its_published_weights_expect(eff
     np.testing.assert_allclose(seen, expected, atol=1e-4)
 
 
+def batch_norms(model):
+    kind = tf.keras.layers.BatchNormalization
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def in_training(model):
+    with dropout_seeded(tf.constant([1, 2], tf.int64)):
+        return model({"image": IMAGES}, training=True)["target"].numpy()
+
+
 def test_efficientnet_gives_logits_and_its_batch_norm_the_momentum_asked(efficientnet):
     assert efficientnet({"image": IMAGES})["target"].shape == (4, 3)
-    momenta = {
-        layer.momentum
-        for layer in efficientnet.layers
-        if isinstance(layer, tf.keras.layers.BatchNormalization)
-    }
+    momenta = {layer.momentum for layer in batch_norms(efficientnet)}
     assert momenta == {ModelConfig().batch_norm_momentum} == {0.9}
+
+
+def test_without_a_momentum_batch_norm_keeps_keras_own():
+    assert {layer.momentum for layer in batch_norms(build(batch_norm_momentum=None))} == {0.99}
+
+
+def test_every_dropout_of_efficientnet_is_seeded_by_the_step(efficientnet):
+    drops = [layer for layer in efficientnet.layers if isinstance(layer, tf.keras.layers.Dropout)]
+    assert len(drops) == 10  # nine blocks that are skipped at random, and the head's
+    assert {type(layer) for layer in drops} == {SeededDropout}
+    np.testing.assert_array_equal(in_training(efficientnet), in_training(efficientnet))
+
+
+def test_batch_norm_moves_its_statistics_in_training():
+    model = build()
+    before = [layer.moving_mean.numpy() for layer in batch_norms(model)]
+    in_training(model)
+    assert all(
+        (layer.moving_mean.numpy() != mean).any()
+        for layer, mean in zip(batch_norms(model), before, strict=True)
+    )
+
+
+@pytest.mark.parametrize("backbone", ["small-cnn", "efficientnet-b0"])
+def test_frozen_batch_norm_neither_moves_nor_is_trained(backbone):
+    model = build(backbone=backbone, batch_norm="frozen")
+    norms = batch_norms(model)
+    before = [weight.numpy() for layer in norms for weight in layer.weights]
+    in_training(model)
+    for weight, value in zip((w for n in norms for w in n.weights), before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+    trained = {id(weight) for weight in model.trainable_weights}
+    assert not any(id(weight) in trained for layer in norms for weight in layer.weights)
+    assert trained
+
+
+@pytest.mark.parametrize("backbone", ["small-cnn", "efficientnet-b0"])
+def test_synchronised_batch_norm_of_one_replica_is_the_usual_one(backbone):
+    usual = build(backbone=backbone)
+    synchronised = build(backbone=backbone, batch_norm="synchronised")
+    synchronised.set_weights(usual.get_weights())
+    np.testing.assert_allclose(in_training(synchronised), in_training(usual), atol=1e-3)
 
 
 @pytest.mark.parametrize("error", [OSError("no route"), Exception("URL fetch failure: 404")])

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from predictions_factory import BINARY, MULTICLASS, MULTILABEL, toy_predictions
 from trainer.report import Figures, fold_figures, fold_table, score_table
@@ -59,6 +59,26 @@ def test_a_fold_without_an_auc_is_left_out_of_the_mean_and_shown():
     text = fold_table(figures)
     assert "fold   1   AUC n/a" in text
     assert "0.7000 ± 0.1414" in text
+
+
+def test_what_was_selected_on_its_own_rows_says_so():
+    whole = toy_predictions(BINARY, rows=30)
+    figures = fold_figures(dataclasses.replace(whole, run={"selected_on": ["fold0", "fold1"]}))
+    assert fold_table(figures).splitlines()[-1].startswith("selected on fold0, fold1: ")
+    assert "runs/a: selected on fold0, fold1" in score_table({"runs/a": figures})
+    assert "selected" not in fold_table(fold_figures(whole))
+
+
+def test_each_fold_has_its_average_precision_and_they_a_mean():
+    predictions = toy_predictions(BINARY, rows=60)
+    each = [
+        average_precision_score(rows["target"], rows["prob_malignant"])
+        for _, rows in predictions.frame.groupby("fold")
+    ]
+    text = fold_table(fold_figures(predictions))
+    for precision in each:
+        assert f"AP {precision:.4f}" in text
+    assert f"AP {np.mean(each):.4f} ± {np.std(each, ddof=1):.4f}   over folds" in text
 
 
 def test_every_member_has_a_line_of_the_table():

@@ -95,6 +95,6 @@ def test_a_fresh_run_that_was_broken_off_is_not_taken_for_a_result(again, capsys
     capsys.readouterr()
     assert train(again, "--folds", "0,1") == 0
     printed = capsys.readouterr().out
-    assert "fold 0  epoch  1/1" in printed
+    assert "fold 0  epoch 1/1" in printed
     assert "fold 1 is complete: skipped" in printed
     assert set(read_predictions(f"{again}/run").frame["fold"]) == {0, 1}

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SettingsError
-from pipeline.stream.augment import build_ops
+from pipeline.settings import to_toml
+from pipeline.stream.augment.recipe import build_ops
+from pipeline.stream.sampling import PositiveShare
 from records_factory import write_toy_records
 from trainer.config import Config, load_config, resolve
 from trainer.losses import LossConfig
@@ -30,7 +32,7 @@ def recipe(tmp_path, text):
         ("[train]\nepochs = 0", "train: epochs must be 1 or more, got 0"),
         ("[model]\nbackbone = 'efficientnet-b9'", "did you mean 'efficientnet-b"),
         ("[model]\nweights = 'noisy'", "weights must be one of 'imagenet'"),
-        ("[schedule]\nkind = 'cosine'", "did you mean 'warmup_cosine'"),
+        ("[schedule]\nkind = 'cosin'", "did you mean 'cosine'"),
         ("[optimizer]\nkind = 'adamx'", "unknown kind 'adamx'; did you mean 'adam"),
         ("[[loss]]\nkind = 'bce'\n[[loss]]\nkind = 'focl'", r"loss\[1\]: unknown kind 'focl'"),
         ("loss = []", "loss must have a term, got none"),
@@ -38,6 +40,9 @@ def recipe(tmp_path, text):
         ("[data]\ntrain = ['train']", "train and validation must be given together"),
         ("[data]\ntrain = ['a']\nvalidation = ['a']", "must share no part, got 'a' in both"),
         ("augment = ['transpose']", "augment must be tables such as .*, got 'transpose'"),
+        ("[data]\nsampling = 'even'", "sampling must be 'natural' or 'balanced' or a table of pos"),
+        ("[data]\ncache = true", "cache must be one of 'auto', 'memory', 'disk', 'none', got True"),
+        ("[[extra]]\nweight = 0.5", "extra: 'records' must be given"),
         ("[train", "not valid TOML"),
     ],
 )
@@ -65,6 +70,25 @@ def test_settings_that_ask_for_each_other_may_come_in_any_order(tmp_path):
         assert (config.data.train, config.data.validation) == (("train",), ("val",))
 
 
+@pytest.mark.parametrize(
+    "text", ["data.sampling.positive_share=0.1", "data.sampling={positive_share = 0.1}"]
+)
+def test_a_share_of_positives_may_be_set_on_the_command_line(tmp_path, text):
+    path = recipe(tmp_path, "[data.sampling]\npositive_share = 0.5")
+    assert load_config(path, [text]).data.sampling == PositiveShare(positive_share=0.1)
+    assert load_config(path, ["data.sampling=balanced"]).data.sampling == "balanced"
+
+
+def test_a_cache_may_be_set_to_the_word_none():
+    assert load_config(None, ["data.cache=none"]).data.cache == "none"
+
+
+def test_classes_of_several_labels_are_not_sampled(tmp_path):
+    config = load_config(None, ["data.sampling=balanced"])
+    with pytest.raises(SettingsError, match=r"data.sampling must be 'natural' .* multilabel"):
+        resolve(config, write_toy_records(tmp_path, kind="multilabel"))
+
+
 def test_a_table_set_to_none_is_the_default_one(tmp_path):
     path = recipe(tmp_path, "[loss]\nkind = 'focal'\n[[augment]]\nop = 'transpose'")
     assert load_config(path, ["loss=none", "augment=none"]) == Config()
@@ -86,14 +110,14 @@ FLOATS = sorted(float_settings())
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("key", FLOATS)
 def test_no_setting_takes_a_number_that_is_none_or_infinite(key, value):
-    overrides = ["loss.kind=focal", f"{key}={value}"]
+    overrides = ["loss.kind=focal", "extra.records=other/256", f"{key}={value}"]
     with pytest.raises(SettingsError, match=rf"{key.split('.')[-1]} must be .*got {value}"):
         load_config(None, overrides)
 
 
 def test_the_settings_just_tried_are_all_there_are():
     assert {"optimizer.learning_rate", "loss.alpha", "schedule.warmup_epochs"} < {*FLOATS}
-    assert len(FLOATS) == 11
+    assert len(FLOATS) == 29
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
@@ -119,10 +143,28 @@ def test_the_records_fill_in_sizes_folds_and_the_loss_of_their_label(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["loss.kind=focal", "loss.class_weights=balanced", "optimizer.learning_rate_per_256=true"],
+        ["loss.class_weights=[[1, 5], [0.5, 2], [1, 1]]", "schedule.kind=ramp_hold_decay"],
+        ["loss.kind=asymmetric", "schedule.kind=step", "schedule.milestones=[2, 4.5]"],
+        ["loss.kind=soft_f1", "optimizer.kind=rmsprop", "schedule.kind=on_plateau"],
+        ["extra.records=other/256", "extra.weight=0.5", "data.cache=disk"],
+    ],
+)
+def test_a_resolved_recipe_written_down_is_the_same_recipe(tmp_path, overrides):
+    manifest = write_toy_records(tmp_path, kind="multilabel")
+    config = resolve(load_config(None, [*overrides, "train.evaluate_every=1"]), manifest)
+    path = recipe(tmp_path, to_toml(config))
+    assert resolve(load_config(path), manifest) == config
+
+
+@pytest.mark.parametrize(
     ("overrides", "kind", "message"),
     [
         (["data.image_size_px=64"], "binary", "must be 32 or less, got 64; make records"),
-        (["loss.kind=ce"], "binary", "bce, sigmoid_focal for a binary label, got 'ce'"),
+        (["loss.kind=ce"], "binary", "asymmetric, sigmoid_f1 for a binary label, got 'ce'"),
         ([], "none", "must have a label to train on"),
     ],
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import DataError
+from trainer.models.deck_cnns import conv_64_32, conv_75_125
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -79,5 +80,7 @@ def efficientnet(image: tf.Tensor, weights: Weights, *, variant: str) -> tf.Tens
 
 BACKBONES: dict[str, Callable[[tf.Tensor, Weights], tf.Tensor]] = {
     "small-cnn": small_cnn,
+    "conv-64-32": conv_64_32,
+    "conv-75-125": conv_75_125,
     **{f"efficientnet-b{n}": functools.partial(efficientnet, variant=f"B{n}") for n in range(8)},
 }

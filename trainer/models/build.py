@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.models.backbones import BACKBONES
-from trainer.models.config import ModelConfig
+from trainer.models.config import BatchNorm, ModelConfig
+from trainer.models.dropout import seed_dropout
 
 
 def build_model(
@@ -30,7 +31,8 @@ def build_model(
     # Logits stay float32 whatever the precision of the layers before them.
     logits = layers.Dense(outputs, dtype="float32", name="target")(features)
     model = tf.keras.Model(inputs, {"target": logits})
-    set_batch_norm_momentum(model, config.batch_norm_momentum)
+    seed_dropout(model)
+    set_batch_norm(model, config.batch_norm, config.batch_norm_momentum)
     return model
 
 
@@ -41,13 +43,21 @@ def concat(features: tf.Tensor, metadata: tf.Tensor, config: ModelConfig) -> tf.
     return tf.keras.layers.Concatenate()([features, metadata])
 
 
-def set_batch_norm_momentum(model: Any, momentum: float) -> None:
-    """Sets it on every BatchNormalization of a built model, also where the backbone offers no
-    setting.
+def set_batch_norm(model: Any, mode: BatchNorm, momentum: float | None) -> None:
+    """Sets both on every BatchNormalization of a built model, for backbones offer no setting.
+
+    A layer looks at them when it is called, not when it is built.
     """
     for layer in model.layers:
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
+        if not isinstance(layer, tf.keras.layers.BatchNormalization):
+            continue
+        if momentum is not None:
             layer.momentum = momentum
+        if mode == "frozen":
+            layer.trainable = False  # Keras then normalises by the moving statistics
+        if mode == "synchronised":
+            layer.synchronized = True
+            layer.fused = False  # tf_keras: its fused kernel sees one replica only
 
 
 FUSIONS = {"concat": concat}

@@ -8,6 +8,8 @@ from typing import Literal
 from pipeline.settings import nearest
 from trainer.models.backbones import BACKBONES
 
+BatchNorm = Literal["replica", "synchronised", "frozen"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -16,8 +18,11 @@ class ModelConfig:
     backbone: str = "efficientnet-b0"
     weights: Literal["imagenet"] | None = None  # None: from scratch
     dropout: float = 0.2  # before the head
-    # Keras' own 0.99 is meaningless under some 300 steps: evaluation would still see the start.
-    batch_norm_momentum: float = 0.9
+    # Statistics of each replica's batch, or of the global one; "frozen": the moving statistics and
+    # the scales stay as they are, for batches too small to have any.
+    batch_norm: BatchNorm = "replica"
+    # None: Keras' own 0.99, meaningless under some 300 steps: evaluation would still see the start.
+    batch_norm_momentum: float | None = 0.9
     fusion: Literal["concat"] | None = None  # None: the image alone
     metadata_hidden: tuple[int, ...] = (32,)  # widths of the layers between metadata and fusion
 
@@ -26,11 +31,11 @@ class ModelConfig:
             raise ValueError(
                 f"unknown backbone {self.backbone!r}; {nearest(self.backbone, BACKBONES)}"
             )
-        if self.weights and self.backbone == "small-cnn":
-            raise ValueError(f"weights must be none for small-cnn, got {self.weights!r}")
+        if self.weights and not self.backbone.startswith("efficientnet"):
+            raise ValueError(f"weights must be none for {self.backbone}, got {self.weights!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if not 0 < self.batch_norm_momentum < 1:
+        if self.batch_norm_momentum is not None and not 0 < self.batch_norm_momentum < 1:
             raise ValueError(
                 f"batch_norm_momentum must be in (0, 1), got {self.batch_norm_momentum}"
             )

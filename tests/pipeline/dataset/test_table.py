@@ -283,3 +283,23 @@ def test_columns_that_would_share_a_name_in_the_plan_are_refused(read):
     text = CSV.replace("note", "path").replace("diagnosis", "csv_path")
     with pytest.raises(TableError, match="columns 'path' and 'csv_path' clash; rename one"):
         read(text)
+
+
+def test_a_column_of_weights_is_floats_of_that_role_and_missing_is_nan(read):
+    text = CSV.replace(",note,", ",trust,").replace(",a,", ",0.5,").replace(",1e3,", ",,")
+    table = read(text, {"table": {**BASE["table"], "weight": "trust"}})
+    [feature] = [f for f in table.features if f.role == "weight"]
+    assert (feature.name, feature.dtype) == ("trust", "float32")
+    np.testing.assert_array_equal(table.columns["trust"], np.float32([7, np.nan, 0.5]))
+
+
+@pytest.mark.parametrize("weight", ["-1", "much", "inf"])
+def test_a_weight_that_is_none_is_told_by_its_line(read, weight):
+    text = CSV.replace(",a,", f",{weight},").replace(",1e3,", ",,")
+    with pytest.raises(TableError, match=rf"'note' must be 0 or more, .* got '{weight}' in line 2"):
+        read(text, {"table": {**BASE["table"], "weight": "note"}})
+
+
+def test_a_weight_is_not_metadata_as_well(read):
+    with pytest.raises(SettingsError, match=r"table\.weight must be a column of its own, got 'age"):
+        read(over={"table": {**BASE["table"], "weight": "age_approx"}})

@@ -70,7 +70,7 @@ def test_each_row_comes_once_with_its_own_image_and_target(adopted, parts, cache
     assert sorted(found) == rows.index[rows["part"].isin(parts)].tolist()
     for row, (target, brightness) in found.items():
         assert target == rows["target"][row]
-        assert (brightness > 0.5) == (target == 1)
+        assert (brightness > 128) == (target == 1)
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
@@ -99,4 +99,4 @@ def test_red_and_blue_that_were_swapped_are_swapped_back(adopted, tmp_path):
     batches = evaluation_batches(open_records(str(folder)), ["val"], batch_size=1)
     ((inputs, _, _),) = batches.as_numpy_iterator()
     red, _, blue = inputs["image"].mean(axis=(0, 1, 2))
-    assert red > 0.6 > 0.4 > blue
+    assert red > 150 > 100 > blue

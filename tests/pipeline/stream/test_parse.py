@@ -1,15 +1,13 @@
 """The reading half of the codec: what `ExampleCodec` writes, parsed inside tf.data."""
 
-import cv2
 import numpy as np
 import pytest
-import simplejpeg
 import tensorflow as tf
 
 from pipeline.images.fit import fit_box, map_boxes
 from pipeline.records.example import ExampleCodec
 from pipeline.records.features import Feature
-from pipeline.stream.parse import decode_image, parse_example, parse_spec, shrink_image
+from pipeline.stream.parse import parse_example, parse_spec
 
 
 def parsed(features, *examples):
@@ -96,43 +94,3 @@ def test_the_spec_is_one_for_batches_too():
     data = [ExampleCodec(features).encode({"a": [i, -i]}) for i in range(3)]
     batch = tf.io.parse_example(data, parse_spec(features))
     np.testing.assert_array_equal(batch["a"], np.float32([[0, 0], [1, -1], [2, -2]]))
-
-
-@pytest.mark.parametrize("color", ["Gray", "RGB"])
-def test_an_image_is_decoded_to_three_channels(color):
-    pixels = np.full((16, 24, 1 if color == "Gray" else 3), 77, np.uint8)
-    data = simplejpeg.encode_jpeg(
-        pixels, 95, "GRAY" if color == "Gray" else "RGB", color if color == "Gray" else "444"
-    )
-    image = decode_image(tf.constant(data))
-    assert (image.dtype, image.shape) == (tf.uint8, (16, 24, 3))
-    np.testing.assert_allclose(image, 77, atol=1)
-
-
-def test_decoding_agrees_with_libjpeg_to_the_bit():
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    data = simplejpeg.encode_jpeg(noise, 90, "RGB", "444")
-    np.testing.assert_array_equal(
-        decode_image(tf.constant(data), 32), simplejpeg.decode_jpeg(data, fastdct=False)
-    )
-
-
-def test_an_image_of_another_size_than_the_records_is_an_error():
-    data = simplejpeg.encode_jpeg(np.zeros((8, 9, 3), np.uint8))
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="9"):
-        decode_image(tf.constant(data), 8)
-
-
-def test_shrinking_gives_the_mean_of_the_area():
-    image = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
-    means = image.reshape(2, 3, 2, 3, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(shrink_image(tf.constant(image), 2), means, atol=0.51)
-
-
-@pytest.mark.parametrize(("size_px", "small_px"), [(25, 10), (32, 31), (50, 7)])
-def test_shrinking_by_no_whole_factor_weighs_pixels_as_opencv_does(size_px, small_px):
-    image = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
-    wanted = cv2.resize(
-        image.astype(np.float32), (small_px, small_px), interpolation=cv2.INTER_AREA
-    )
-    np.testing.assert_allclose(shrink_image(tf.constant(image), small_px), wanted, atol=0.51)
