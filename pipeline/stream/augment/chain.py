@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.stream.augment.draws import example_seeds, uniforms
 from pipeline.stream.augment.ops import ColourOp, Floats, Frame, GeometryOp, Image, Op, PixelOp
-from pipeline.stream.augment.warp import cover, find_symmetries, to_stored, turn, warp
+from pipeline.stream.augment.warp import cover, move, to_stored
 
 Border = Literal["reflect", "crop"]
 Images = npt.NDArray[np.uint8]  # [B, S, S, 3]
@@ -63,13 +63,7 @@ class Chain:
         out: Images,
     ) -> None:
         """uint8 [H, W, 3] images of any sizes, int64 [B] keys → uint8 [B, S, S, 3] in `out`."""
-        stored = self._matrices(images, op_seeds, keys)
-        symmetries = find_symmetries(stored, self.size_px).tolist()
-        for image, matrix, symmetry, target in zip(images, stored, symmetries, out, strict=True):
-            if symmetry >= 0 and image.shape == target.shape:
-                turn(image, symmetry, target)
-            else:
-                warp(image, matrix, target)
+        move(images, self._matrices(images, op_seeds, keys), out)
         for run in self._runs:
             if isinstance(run, list):
                 _apply_colours(run, op_seeds, keys, out)

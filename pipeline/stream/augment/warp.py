@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -24,12 +25,22 @@ _BORDER = cv2.BORDER_REFLECT
 _scratch = threading.local()
 
 
-def warp(image: Image, matrix: Floats, out: Image) -> None:
-    """uint8 [H, W, 3] → uint8 [S, S, 3] in `out`: the colour at `matrix` [2, 3] of each place.
+def move(images: Sequence[Image], matrices: Floats, out: npt.NDArray[np.uint8]) -> None:
+    """uint8 [H, W, 3] each → uint8 [B, S, S, 3] in `out`: the colour at [B, 2, 3] of each place.
 
-    Places are (x, y) in pixels of each image, pixel i covering [i, i + 1). Bilinear; beyond the
-    edge the image is reflected.
+    Places are (x, y) in pixels of each image, pixel i covering [i, i + 1). Bilinear, but where
+    whole pixels are moved; beyond the edge an image is reflected.
     """
+    turns, corners = (found.tolist() for found in find_windows(matrices, out.shape[1]))
+    for image, matrix, turned, corner, target in zip(
+        images, matrices, turns, corners, out, strict=True
+    ):
+        if not _turn_window(image, turned, corner, target):
+            warp(image, matrix, target)
+
+
+def warp(image: Image, matrix: Floats, out: Image) -> None:
+    """`move` of one image, resampled: uint8 [H, W, 3], [2, 3] → uint8 [S, S, 3] in `out`."""
     (xx, xy, x), (yx, yy, y) = matrix.tolist()
     step_x, step_y = math.hypot(xx, xy), math.hypot(yx, yy)
     if step_x > _LARGEST_STEP or step_y > _LARGEST_STEP:
@@ -37,9 +48,8 @@ def warp(image: Image, matrix: Floats, out: Image) -> None:
         shrunk = max(round(width / max(step_x, 1)), 1), max(round(height / max(step_y, 1)), 1)
         image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
         matrix = np.diag([shrunk[0] / width, shrunk[1] / height]) @ matrix
-        [symmetry] = find_symmetries(matrix[None], out.shape[0])
-        if symmetry >= 0 and image.shape == out.shape:
-            turn(image, symmetry, out)
+        [turned], [corner] = find_windows(matrix[None], out.shape[0])
+        if _turn_window(image, turned, corner, out):
             return
         (xx, xy, x), (yx, yy, y) = matrix.tolist()
     # OpenCV's places are pixel centres.
@@ -84,32 +94,46 @@ def cover(matrices: Floats, frame: Frame) -> Floats:
     return covered
 
 
-def find_symmetries(matrices: Floats, size_px: int) -> npt.NDArray[np.int64]:
-    """[B, 2, 3] → int64 [B]: which turn of the square by quarters or mirror each is, or -1.
+def find_windows(
+    matrices: Floats, size_px: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """[B, 2, 3] → int64 [B] and [B, 2]: those that move whole pixels, and change none.
 
-    1 for transposed, + 2 for x mirrored, + 4 for y: what `turn` takes, which changes no pixel.
+    The first is how `turn` is to turn the window, or -1 where the matrix resamples: 1 for
+    transposed, + 2 for x mirrored, + 4 for y. The second is the (x, y) of the window's corner in
+    the stored image; it may lie outside.
     """
     rounded = np.rint(matrices[:, :, :2])
     is_mirrored = rounded.sum(axis=1) < 0  # [B, 2], of the output's x and y
-    offset = np.where(rounded.sum(axis=2) < 0, size_px, 0)
+    corner = matrices[:, :, 2] - np.where(rounded.sum(axis=2) < 0, size_px, 0)
+    whole = np.rint(corner)
     # An error of 1e-3 px changes a colour by less than its rounding.
     is_whole = (np.abs(matrices[:, :, :2] - rounded) * size_px < 1e-3).all(axis=(1, 2))
-    is_in_place = (np.abs(matrices[:, :, 2] - offset) < 1e-3).all(axis=1)
+    is_whole &= (np.abs(corner - whole) < 1e-3).all(axis=1)
     ones = np.abs(rounded)
     is_permutation = ((ones.sum(axis=1) == 1) & (ones.sum(axis=2) == 1)).all(axis=1)
-    codes = (rounded[:, 0, 0] == 0) + 2 * is_mirrored[:, 0] + 4 * is_mirrored[:, 1]
-    found: npt.NDArray[np.int64] = np.where(is_whole & is_in_place & is_permutation, codes, -1)
-    return found
+    turns = (rounded[:, 0, 0] == 0) + 2 * is_mirrored[:, 0] + 4 * is_mirrored[:, 1]
+    return np.where(is_whole & is_permutation, turns, -1), whole.astype(np.int64)
 
 
-def turn(image: Image, symmetry: int, out: Image) -> None:
-    """uint8 [S, S, 3] into `out`, as `find_symmetries` says: transposed first, then mirrored."""
-    if symmetry & 1:
+def turn(image: Image, turned: int, out: Image) -> None:
+    """uint8 [S, S, 3] into `out`, as `find_windows` says: transposed first, then mirrored."""
+    if turned & 1:
         image = cv2.transpose(image)
-    if symmetry >> 1:
-        cv2.flip(image, {1: 1, 2: 0, 3: -1}[symmetry >> 1], dst=out)
+    if turned >> 1:
+        cv2.flip(image, {1: 1, 2: 0, 3: -1}[turned >> 1], dst=out)
     else:
         np.copyto(out, image)
+
+
+def _turn_window(image: Image, turned: int, corner: Sequence[int], out: Image) -> bool:
+    """Whether `turn` could do it: a window of whole pixels, all of it within the image."""
+    (x, y), size_px = corner, out.shape[0]
+    height, width = image.shape[:2]
+    if turned < 0 or not (0 <= x <= width - size_px and 0 <= y <= height - size_px):
+        return False
+    turn(image[y : y + size_px, x : x + size_px], turned, out)
+    return True
 
 
 def _rgba(name: str, height: int, width: int) -> Image:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.stream.augment.ops import Frame
-from pipeline.stream.augment.warp import cover, find_symmetries, to_stored, turn, warp
+from pipeline.stream.augment.warp import cover, find_windows, move, to_stored, warp
 
 
 def noise(height, width):
@@ -124,20 +124,48 @@ def test_a_symmetry_is_found_and_done_without_interpolation(transposed, mirrored
     matrix = np.eye(3)
     for is_done, step in ((transposed, swap), (mirrored_x, flip_x), (mirrored_y, flip_y)):
         matrix = matrix @ step if is_done else matrix
-    (symmetry,) = find_symmetries(matrix[None, :2], 7)
-    assert symmetry == transposed + 2 * mirrored_x + 4 * mirrored_y
+    (turned,), _ = find_windows(matrix[None, :2], 7)
+    assert turned == transposed + 2 * mirrored_x + 4 * mirrored_y
     out = np.empty_like(image)
-    turn(image, symmetry, out)
+    move([image], matrix[None, :2], out[None])
     np.testing.assert_array_equal(out, wanted)
+
+
+@given(st.integers(0, 7), st.integers(0, 5), st.integers(0, 3))
+def test_a_window_of_whole_pixels_is_cut_out_and_turned_without_interpolation(turns, x, y):
+    image = noise(11, 13)
+    wanted = image[y : y + 8, x : x + 8]
+    matrix = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+    for bit, step, turn in (
+        (1, [[0, 1, 0], [1, 0, 0], [0, 0, 1]], lambda window: window.swapaxes(0, 1)),
+        (2, [[-1, 0, 8], [0, 1, 0], [0, 0, 1]], lambda window: window[:, ::-1]),
+        (4, [[1, 0, 0], [0, -1, 8], [0, 0, 1]], lambda window: window[::-1]),
+    ):
+        if turns & bit:
+            matrix, wanted = matrix @ step, turn(wanted)
+    (turned,), (corner,) = find_windows(matrix[None, :2], 8)
+    assert turned == turns
+    assert corner.tolist() == [x, y]
+    out = np.empty((1, 8, 8, 3), np.uint8)
+    move([image], matrix[None, :2], out)
+    np.testing.assert_array_equal(out[0], wanted)
+
+
+def test_a_window_that_reaches_over_the_edge_shows_the_reflection():
+    image = noise(9, 9)
+    out = np.empty((1, 8, 8, 3), np.uint8)
+    move([image], np.array([[[1, 0, -2], [0, 1, 1]]], np.float64), out)
+    np.testing.assert_array_equal(out[0], np.concatenate([image[1:, 1::-1], image[1:, :6]], axis=1))
 
 
 @pytest.mark.parametrize(
     "matrix",
-    [turned_by(45, 8), turned_by(0, 8, 0.9), turned_by(0, 8) + np.eye(2, 3, k=2)],
-    ids=["turned", "zoomed", "shifted"],
+    [turned_by(45, 8), turned_by(0, 8, 0.9), turned_by(0, 8) + 0.5 * np.eye(2, 3, k=2)],
+    ids=["turned", "zoomed", "shifted by half a pixel"],
 )
-def test_what_is_no_symmetry_is_none(matrix):
-    assert find_symmetries(matrix[None], 8) == [-1]
+def test_what_is_resampled_is_no_window(matrix):
+    (turned,), _ = find_windows(matrix[None], 8)
+    assert turned == -1
 
 
 @given(
