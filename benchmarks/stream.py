@@ -68,7 +68,7 @@ def main() -> int:
     """Measures, prints, returns 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds siim2020/")
-    parser.add_argument("--rows", type=int, default=4144)
+    parser.add_argument("--rows", type=int, default=8288)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     flags = parser.parse_args()

@@ -29,6 +29,7 @@ PictureKeys = Any  # a sequence of (JPEG, row), or int64 [B] indices: as `pictur
 
 # Shards read side by side. A constant: with AUTOTUNE the order would depend on the machine.
 SHARDS_AT_ONCE = 8
+_PARSED_AT_ONCE = 4
 _ROLES: tuple[Role, ...] = ("row", "image", "values", "target", "weight")
 
 
@@ -76,19 +77,21 @@ class StreamedExamples:
         self._picture_px = picture_px
 
     def keys(self) -> tf.data.Dataset:
-        return self._read(self._stretches)
+        return self._parse(self._read(self._stretches))
 
     def shuffled_keys(
         self, seed: int, buffer: int, classes: Collection[int] | None = None
     ) -> tf.data.Dataset:
         """Each key (of some classes) once, in an order that the seed decides."""
-        # JPEGs are shuffled, not pixels: the buffer is ten times smaller. The order of the shards
-        # is drawn as well, for a buffer only mixes neighbours.
+        # The order of the shards is drawn as well, for a buffer only mixes neighbours.
         order = np.random.default_rng(seed).permutation(len(self._stretches))
-        keys = self._read([self._stretches[place] for place in order])
-        if classes is not None:
-            wanted = tf.constant(sorted(classes), tf.int64)
-            keys = keys.filter(lambda key: tf.reduce_any(key["target"] == wanted))
+        records = self._read([self._stretches[place] for place in order])
+        if classes is None:
+            # Shuffled as they were read: a batch waits until the buffer is full, not until all in
+            # it is parsed.
+            return self._parse(_shuffle(records, seed, buffer))
+        wanted = tf.constant(sorted(classes), tf.int64)
+        keys = self._parse(records).filter(lambda key: tf.reduce_any(key["target"] == wanted))
         return _shuffle(keys, seed, buffer)
 
     def fields(self, keys: Fields) -> Fields:
@@ -129,26 +132,31 @@ class StreamedExamples:
             "count": tf.constant(counts, tf.int64),
             "first_row": tf.constant([stretch.first_row for stretch in stretches], tf.int64),
         }
-        keys = tf.data.Dataset.from_tensor_slices(table).interleave(
-            self._read_stretch,
+        records = tf.data.Dataset.from_tensor_slices(table).interleave(
+            _read_stretch,
             cycle_length=SHARDS_AT_ONCE,
             num_parallel_calls=SHARDS_AT_ONCE,
             deterministic=True,
         )
         # A shard that was exchanged for another must not change the number of steps unnoticed.
-        return keys.apply(tf.data.experimental.assert_cardinality(self.count))
+        return records.apply(tf.data.experimental.assert_cardinality(self.count))
 
-    def _read_stretch(self, stretch: Fields) -> tf.data.Dataset:
-        records = tf.data.TFRecordDataset(stretch["path"])
-        numbered = records.skip(stretch["first"]).take(stretch["count"])
-        numbered = numbered.enumerate(stretch["first_row"])
-        if len(self._parsers) == 1:
-            return numbered.map(self._parsers[0])
-        return numbered.map(
-            lambda row, data: tf.switch_case(
-                stretch["portion"], [functools.partial(parse, row, data) for parse in self._parsers]
-            )
-        )
+    def _parse(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        def parse(portion: tf.Tensor, place: tf.Tensor, serialized: tf.Tensor) -> Fields:
+            if len(self._parsers) == 1:
+                return self._parsers[0](place, serialized)
+            branches = [functools.partial(parser, place, serialized) for parser in self._parsers]
+            return tf.switch_case(portion, branches)
+
+        return records.map(parse, num_parallel_calls=_PARSED_AT_ONCE, deterministic=True)
+
+
+def _read_stretch(stretch: Fields) -> tf.data.Dataset:
+    """(portion, place, serialized example) each."""
+    records = tf.data.TFRecordDataset(stretch["path"])
+    numbered = records.skip(stretch["first"]).take(stretch["count"])
+    numbered = numbered.enumerate(stretch["first_row"])
+    return numbered.map(lambda place, data: (stretch["portion"], place, data))
 
 
 class _Parser:
