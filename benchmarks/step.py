@@ -72,8 +72,12 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="the folder that holds siim2020/")
     parser.add_argument("--records", help="records of 256 px or more to stream, such as out/256")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--b0_steps", type=int, default=2 * STEPS_PER_CALL)
+    parser.add_argument(
+        "--b0_steps", type=int, default=2 * STEPS_PER_CALL, help="0: B0 is left out"
+    )
     flags = parser.parse_args()
+    if 0 < flags.b0_steps <= STEPS_PER_CALL:
+        parser.error(f"--b0_steps must be 0 or above {STEPS_PER_CALL}, got {flags.b0_steps}")
     if (flags.data is None) == (flags.records is None):
         parser.error("give --data or --records")
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +106,10 @@ def measure(records: Records, rounds: int, b0_steps: int) -> dict[str, list[floa
         cache="none",
     )
     [batch] = stream.epoch().take(1)
-    stand_in, b0 = make_loop(StandInLoop, records), make_loop(Loop, records)
+    stand_in = make_loop(StandInLoop, records)
+    loops: list[tuple[str, Loop, int]] = [("stand-in", stand_in, stream.steps_per_epoch)]
+    if b0_steps:
+        loops.append(("B0", make_loop(Loop, records), min(b0_steps, stream.steps_per_epoch)))
     found = collections.defaultdict(list)
     for epoch in range(rounds + 1):
 
@@ -115,10 +122,7 @@ def measure(records: Records, rounds: int, b0_steps: int) -> dict[str, list[floa
         alone = time_stream(stream, epoch)
         stand_in.nap_seconds = SLEEP * alone
         round_ = {"stream alone": [alone]}
-        for name, loop, steps in (
-            ("stand-in", stand_in, stream.steps_per_epoch),
-            ("B0", b0, min(b0_steps, stream.steps_per_epoch)),
-        ):
+        for name, loop, steps in loops:
             reference, _, _ = time_steps(loop, constant, steps)
             whole, later, waited = time_steps(loop, real, steps)
             round_[name] = [whole, whole / reference, later / reference, waited]
