@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-# The older Keras, for the tests of both. Without its dependencies: they bring a second TensorFlow.
-TF_KERAS := tf_keras==2.20.1
+# The older Keras, for the tests of both, and the backbones of the efficientnet package. Without their
+# dependencies, which bring a second TensorFlow and scikit-image.
+WITHOUT_DEPENDENCIES := tf_keras==2.20.1 efficientnet==1.1.1 Keras-Applications==1.0.8
 TIDY := pipeline beam_jobs trainer benchmarks tests setup.py
 DEMO := data/demo
 
@@ -23,7 +24,7 @@ $(INSTALLED): setup.py constraints.txt
 			$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[cpu,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps '$(TF_KERAS)'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WITHOUT_DEPENDENCIES)
 	touch $(INSTALLED)
 
 # Phantoms → records → verified → an image-only and a fused run of two folds → their ensemble.

@@ -10,21 +10,24 @@ of FOLDER/siim2020, unless `--records` names some) into `trainer.loop`, in turn 
   cores to the stream as an accelerator would: are batches made while the device works?
 - EfficientNet-B0, which on a CPU shares the cores with the stream.
 
-A round is an epoch of the stand-in and `--b0_steps` of B0. Ratios are of seconds a step, real input
-over the constant batch, within a round, with and without the first call, which waits for the
-epoch's first batch. Prints medians over the rounds, then one line of JSON.
+A round is an epoch of the stand-in and `--b0_steps` of B0, each right after another; each lets the
+next begin ahead, as a run does. Ratios are of seconds a step, real input over the constant batch,
+within a round, with and without the first call, which may wait for the first batch. Prints medians
+over the rounds, then one line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
 import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +42,15 @@ from pipeline.stream.augment.recipe import build_ops
 from pipeline.stream.batches import Position, TrainingStream
 from pipeline.stream.records import Records, open_records
 from trainer.config import Config, resolve
-from trainer.loop import Loop, MakeDataset
+from trainer.loop import Loop
 from trainer.models.build import build_model
 from trainer.optimizers import build_optimizer
+from trainer.running.ahead import Ahead
 from trainer.score_histogram import BINS
 
 SLEEP = 1.1  # of the stream's seconds a batch
-STEPS_PER_CALL = 6
+STEPS_PER_CALL = 32  # the default of `[train]`
+B0_STEPS_PER_CALL = 4  # a step of B0 takes seconds on a CPU
 FIGURES = ("seconds a step", "real / constant", "after the first call", "waited")
 
 
@@ -73,18 +78,18 @@ def main() -> int:
     parser.add_argument("--records", help="records of 256 px or more to stream, such as out/256")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--b0_steps", type=int, default=2 * STEPS_PER_CALL, help="0: B0 is left out"
+        "--b0_steps", type=int, default=2 * B0_STEPS_PER_CALL, help="0: B0 is left out"
     )
     flags = parser.parse_args()
-    if 0 < flags.b0_steps <= STEPS_PER_CALL:
-        parser.error(f"--b0_steps must be 0 or above {STEPS_PER_CALL}, got {flags.b0_steps}")
+    if 0 < flags.b0_steps <= B0_STEPS_PER_CALL:
+        parser.error(f"--b0_steps must be 0 or above {B0_STEPS_PER_CALL}, got {flags.b0_steps}")
     if (flags.data is None) == (flags.records is None):
         parser.error("give --data or --records")
     with tempfile.TemporaryDirectory() as folder:
         if flags.records:
             records = open_records(flags.records)
         else:
-            records = make_records(flags.data.resolve(), Path(folder), rows=2072)
+            records = make_records(flags.data.resolve(), Path(folder), rows=16_576)
         figures = measure(records, flags.rounds, flags.b0_steps)
     print(f"{'':<12}" + "".join(f"{name:>22}" for name in FIGURES))
     for name, values in figures.items():
@@ -106,35 +111,36 @@ def measure(records: Records, rounds: int, b0_steps: int) -> dict[str, list[floa
         cache="none",
     )
     [batch] = stream.epoch().take(1)
-    stand_in = make_loop(StandInLoop, records)
+    stand_in = make_loop(StandInLoop, records, STEPS_PER_CALL)
     loops: list[tuple[str, Loop, int]] = [("stand-in", stand_in, stream.steps_per_epoch)]
     if b0_steps:
-        loops.append(("B0", make_loop(Loop, records), min(b0_steps, stream.steps_per_epoch)))
+        loops.append(("B0", make_loop(Loop, records, B0_STEPS_PER_CALL), b0_steps))
     found = collections.defaultdict(list)
-    for epoch in range(rounds + 1):
-
-        def real(context: Any, epoch: int = epoch) -> tf.data.Dataset:
-            return stream.epoch(Position(epoch=epoch), context)
-
-        def constant(context: Any) -> tf.data.Dataset:
-            return tf.data.Dataset.from_tensors(batch).repeat()
-
-        alone = time_stream(stream, epoch)
+    for round_ in range(rounds + 1):
+        alone = time_stream(stream, round_)
         stand_in.nap_seconds = SLEEP * alone
-        round_ = {"stream alone": [alone]}
+        values = {"stream alone": [alone]}
         for name, loop, steps in loops:
+            constant = loop.iterate(lambda _: tf.data.Dataset.from_tensors(batch).repeat())
             reference, _, _ = time_steps(loop, constant, steps)
-            whole, later, waited = time_steps(loop, real, steps)
-            round_[name] = [whole, whole / reference, later / reference, waited]
-        for name, values in round_.items():
-            found[name] += [values] if epoch else []  # the first round compiled
+            # Each epoch begins the next near its end, as in a run.
+            ahead, first = Ahead(loop, stream), 2 * round_
+            begin = [functools.partial(ahead.begin, Position(epoch=first + n)) for n in (1, 2)]
+            time_steps(loop, ahead.take(Position(epoch=first)), steps, begin[0])
+            start = time.perf_counter()
+            iterator = ahead.take(Position(epoch=first + 1))
+            taking = (time.perf_counter() - start) / steps
+            whole, later, waited = time_steps(loop, iterator, steps, begin[1])
+            values[name] = [whole + taking, (whole + taking) / reference, later / reference, waited]
+        for name, figures in values.items():
+            found[name] += [figures] if round_ else []  # the first round compiled
     return {
         name: [round(statistics.median(figure), 4) for figure in zip(*values, strict=True)]
         for name, values in found.items()
     }
 
 
-def make_loop(kind: type[Loop], records: Records) -> Loop:
+def make_loop(kind: type[Loop], records: Records, steps_per_call: int) -> Loop:
     """The default recipe: EfficientNet-B0 of SIZE_PX from scratch."""
     config = resolve(Config(), records.manifest)
     label = records.manifest.label
@@ -148,7 +154,7 @@ def make_loop(kind: type[Loop], records: Records) -> Loop:
         optimizer=build_optimizer(config.optimizer, rates, model.trainable_variables),
         losses=config.loss,
         batch_size=BATCH,
-        steps_per_call=STEPS_PER_CALL,
+        steps_per_call=steps_per_call,
         clip_norm=None,
         label=label,
     )
@@ -162,20 +168,18 @@ def time_stream(stream: TrainingStream, epoch: int) -> float:
     return (time.perf_counter() - start) / stream.steps_per_epoch
 
 
-def time_steps(loop: Loop, make: MakeDataset, steps: int) -> tuple[float, float, float]:
+def time_steps(
+    loop: Loop, iterator: Any, steps: int, near_end: Callable[[], None] | None = None
+) -> tuple[float, float, float]:
     """Seconds a step of all calls, and of those after the first; the share that was waited."""
-    start = time.perf_counter()
-    iterator = loop.iterate(make)
-    first = loop.train(iterator, 0, STEPS_PER_CALL)
-    first_seconds = time.perf_counter() - start
-    later = [
-        loop.train(iterator, step, min(STEPS_PER_CALL, steps - step))
-        for step in range(STEPS_PER_CALL, steps, STEPS_PER_CALL)
-    ]
-    later_seconds = sum(call.seconds for call in later)
-    waited = first.waited_seconds + sum(call.waited_seconds for call in later)
-    seconds = first_seconds + later_seconds
-    return seconds / steps, later_seconds / (steps - STEPS_PER_CALL), waited / seconds
+    calls = []
+    for step in range(0, steps, loop.steps_per_call):
+        if near_end and steps - step <= 2 * loop.steps_per_call:
+            near_end()
+        calls.append(loop.train(iterator, step, min(loop.steps_per_call, steps - step)))
+    seconds = sum(call.seconds for call in calls)
+    later = (seconds - calls[0].seconds) / (steps - loop.steps_per_call)
+    return seconds / steps, later, sum(call.waited_seconds for call in calls) / seconds
 
 
 if __name__ == "__main__":

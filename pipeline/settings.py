@@ -44,14 +44,63 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
 
 
+def load_recipe(path: str | Path) -> tuple[dict[str, Any], str]:
+    """The tables of a recipe laid over those of its base, and its files' names for messages.
+
+    `base = "b0.toml"` names a file beside the recipe or in a folder below, which may have a base in
+    turn. Tables are merged, lists such as `[[augment]]` are replaced whole.
+
+    Raises:
+      SettingsError: a file is missing or no TOML, or a base lies elsewhere or leads back.
+    """
+    folder, chain = Path(path).parent.resolve(), [Path(path)]
+    tables = load_toml(path)
+    while "base" in tables:
+        base, file = tables.pop("base"), chain[-1]
+        below = file.parent / base if isinstance(base, str) else file.parent
+        if not below.resolve().is_relative_to(folder) or below.suffix != ".toml":
+            raise SettingsError(
+                f"{file}: base must be a .toml file in {folder.name}/ or below, got {base!r}"
+            )
+        names = [*(str(link) for link in chain), str(below)]
+        if below.resolve() in [link.resolve() for link in chain]:
+            raise SettingsError(f"{file}: base must not lead back, got {' on '.join(names)}")
+        chain.append(below)
+        beneath = load_toml(below)
+        tables = merge(beneath, tables)
+    return tables, " on ".join(map(str, chain))
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` laid on top, table by table."""
+    """`base` with the values of `over` laid on top, table by table.
+
+    Of a list of tables, a table goes over the only one, or over those it names: `{"0": {...}}`.
+
+    Raises:
+      SettingsError: a table goes over a list of several, or names a place that is not there.
+    """
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+        merged[key] = _laid_over(merged.get(key), value, key)
     return merged
+
+
+def _laid_over(old: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(old, Mapping):
+        return merge(old, value)
+    if not (isinstance(old, Sequence) and old and all(isinstance(item, Mapping) for item in old)):
+        return value
+    by_place = {"0": value} if len(old) == 1 and "0" not in value else value
+    places = [str(place) for place in range(len(old))]
+    for name in by_place:
+        if name not in places:
+            raise SettingsError(
+                f"{where} is a list of {len(old)} tables: name one by its place, "
+                f"{where}.0 to {where}.{places[-1]}, got {where}.{name}"
+            )
+    return [merge(item, by_place.get(place, {})) for place, item in zip(places, old, strict=True)]
 
 
 def parse_override(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pipeline.errors import SettingsError
 from pipeline.records.manifest import Manifest
-from pipeline.settings import from_tables, load_toml, merge, parse_override
+from pipeline.settings import from_tables, load_recipe, merge, parse_override
 from pipeline.stream.augment.chain import Border
 from pipeline.stream.extras import ExtraConfig
 from pipeline.stream.sampling import Sampling, check_sampling
@@ -22,6 +22,7 @@ from trainer.models.config import ModelConfig
 from trainer.optimizers import OptimizerConfig
 from trainer.precision import Precision
 from trainer.schedules import ScheduleConfig
+from trainer.stages.config import StageConfig, with_epochs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class DataConfig:
 
     classes: tuple[str, ...] = ()  # what the recipe is made for; none: whatever the records hold
     image_size_px: int | None = None  # None: the records' size
+    evaluation_size_px: int | None = None  # of what is predicted; None: as in training
     folds: int | None = None  # merge the records' folds into so many; None: keep them
     train: tuple[str, ...] = ()  # for given parts, such as ["train"]
     validation: tuple[str, ...] = ()
@@ -42,8 +44,9 @@ class DataConfig:
     border: Border = "reflect"  # what is seen beyond an image; "crop": nothing, by zooming in
 
     def __post_init__(self) -> None:
-        if self.image_size_px is not None and self.image_size_px < 8:
-            raise ValueError(f"image_size_px must be 8 or more, got {self.image_size_px}")
+        for name in ("image_size_px", "evaluation_size_px"):
+            if (size_px := getattr(self, name)) is not None and size_px < 8:
+                raise ValueError(f"{name} must be 8 or more, got {size_px}")
         if self.folds is not None and self.folds < 2:
             raise ValueError(f"folds must be 2 or more, got {self.folds}")
         if bool(self.train) != bool(self.validation):
@@ -94,6 +97,14 @@ class Config:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    stage: tuple[StageConfig, ...] = ()  # one after another; none: one, all of it as above
+    init: str | None = None  # weights to start from: of RUN's same fold, or of RUN/foldK
+    init_any_fold: bool = False  # also where these have seen the rows that validate here
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """What is trained one after another, one at least."""
+        return self.stage or (StageConfig(epochs=self.train.epochs),)
 
     @property
     def has_plateau(self) -> bool:
@@ -102,8 +113,36 @@ class Config:
 
     @property
     def chooses_on_validation(self) -> bool:
-        """True when the validation parts choose weights or learning rates: no longer unseen."""
-        return self.train.keep == "best" or self.has_plateau
+        """True when the validation parts choose weights, rates or ends: no longer unseen."""
+        return self.train.keep == "best" or any(
+            stage.patience_epochs is not None or self.in_stage(number).has_plateau
+            for number, stage in enumerate(self.stages)
+        )
+
+    def in_stage(self, number: int) -> Config:
+        """The recipe with what a stage, the first of which is 0, changes of it."""
+        stage = self.stages[number]
+        optimizer, model, loss = self.optimizer, self.model, self.loss
+        if stage.learning_rate is not None:
+            optimizer = dataclasses.replace(optimizer, learning_rate=stage.learning_rate)
+        if stage.dropout is not None:
+            model = dataclasses.replace(model, dropout=stage.dropout)
+        if stage.freeze_batch_norm:
+            model = dataclasses.replace(model, batch_norm="frozen")
+        if stage.loss_weights is not None:
+            loss = tuple(
+                dataclasses.replace(term, weight=weight)
+                for term, weight in zip(loss, stage.loss_weights, strict=True)
+            )
+        return dataclasses.replace(
+            self,
+            optimizer=optimizer,
+            model=model,
+            loss=loss,
+            schedule=stage.schedule or self.schedule,
+            train=dataclasses.replace(self.train, epochs=stage.epochs or self.train.epochs),
+            stage=(),
+        )
 
     def __post_init__(self) -> None:
         if not self.loss:
@@ -112,15 +151,39 @@ class Config:
             raise ValueError(
                 "train.evaluate_every must be given for schedule.kind = 'on_plateau', got none"
             )
+        if self.init_any_fold and self.init is None:
+            raise ValueError("init_any_fold must be left out without init, got true")
+        self._check_stages()
         for table in self.augment:
             if not isinstance(table, dict) or "op" not in table:
                 raise ValueError(
                     f'augment must be tables such as {{op = "transpose"}}, got {table!r}'
                 )
 
+    def _check_stages(self) -> None:
+        with_epochs(self.stage, self.train.epochs)
+        for number, stage in enumerate(self.stage, start=1):
+            weights = stage.loss_weights
+            if weights is not None and len(weights) != len(self.loss):
+                raise ValueError(
+                    f"stage {number}: loss_weights must be {len(self.loss)}, one a [[loss]], got "
+                    f"{list(weights)}"
+                )
+            if stage.patience_epochs is not None and self.train.evaluate_every is None:
+                raise ValueError(
+                    f"stage {number}: train.evaluate_every must be given for patience_epochs, "
+                    "got none"
+                )
+            if stage.group_rates.fusion != 1 and self.model.fusion is None:
+                raise ValueError(
+                    f"stage {number}: group_rates.fusion must be left out without model.fusion, "
+                    f"got {stage.group_rates.fusion}"
+                )
+            self.in_stage(number - 1)  # checks what stage and recipe make together
+
 
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
-    """The recipe of a TOML file (or the defaults) with `--set` overrides laid on top.
+    """The recipe of a TOML file on its base (or the defaults) with `--set` laid on top.
 
     Checked once all lie over one another, so settings that ask for each other may come in any
     order. A table that is `none` is the default one.
@@ -128,11 +191,11 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
       SettingsError: naming the file and the flags, the key, the rule and the value.
     """
-    tables = load_toml(path) if path else {}
+    tables, where = load_recipe(path) if path else ({}, "defaults")
     for text in overrides:
         tables = merge(tables, parse_override(text))
     tables = {name: table for name, table in tables.items() if table is not None}
-    where = " ".join([path or "defaults", *(f"--set {text}" for text in overrides)])
+    where = " ".join([where, *(f"--set {text}" for text in overrides)])
     return from_tables(Config, _as_typed(tables), where)
 
 
@@ -166,6 +229,11 @@ def resolve(config: Config, manifest: Manifest) -> Config:
             f"{where}: data.image_size_px must be {manifest.size} or less, got {size_px}; "
             f"make records of --sizes {size_px}"
         )
+    if data.evaluation_size_px is not None and data.evaluation_size_px > manifest.size:
+        raise SettingsError(
+            f"{where}: data.evaluation_size_px must be {manifest.size} or less, got "
+            f"{data.evaluation_size_px}; make records of --sizes {data.evaluation_size_px}"
+        )
     folds = data.folds or (None if data.train else len(manifest.record_folds) or None)
     return dataclasses.replace(
         config,
@@ -173,7 +241,21 @@ def resolve(config: Config, manifest: Manifest) -> Config:
         loss=losses,
         optimizer=config.optimizer.resolved(config.train.batch_size),
         schedule=config.schedule.resolved(),
+        stage=tuple(
+            _resolved_stage(config, stage)
+            for stage in with_epochs(config.stage, config.train.epochs)
+        ),
     )
+
+
+def _resolved_stage(config: Config, stage: StageConfig) -> StageConfig:
+    """A stage as it runs: its learning rate of the real batch, its schedule's defaults said."""
+    rate = stage.learning_rate
+    if rate is not None:
+        optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
+        rate = optimizer.resolved(config.train.batch_size).learning_rate
+    schedule = stage.schedule and stage.schedule.resolved()
+    return dataclasses.replace(stage, learning_rate=rate, schedule=schedule)
 
 
 def _as_typed(tables: dict[str, Any]) -> dict[str, Any]:

@@ -72,12 +72,14 @@ class Loop:
         ema_decay: float | None = None,
         precision: Precision = "float32",
         mix: Mix | None = None,
+        evaluation_model: Any = None,  # of another image size: predicts, with `model`'s weights
         jit_compile: bool = False,  # the step of one device; TPUs compile anyway
     ) -> None:
         self.strategy, self.model, self.optimizer = strategy, model, optimizer
         self.batch_size, self.steps_per_call = batch_size, steps_per_call
         self._losses, self._clip_norm = tuple(losses), clip_norm
         self._seed, self._accumulate, self._mix = seed, accumulate, mix
+        self._predicting = model if evaluation_model is None else evaluation_model
         self._label = label if label is not None and is_scored(label) else None
         self._input_names = tuple(model.input)
         with strategy.scope():
@@ -124,6 +126,9 @@ class Loop:
         """
         averaged = self._average.swapped() if self._average else contextlib.nullcontext()
         with self.strategy.scope(), averaged:
+            if self._predicting is not self.model:
+                for copy, weight in zip(self._predicting.weights, self.model.weights, strict=True):
+                    copy.assign(weight)
             # Read once all are under way: a device is not waited for batch by batch.
             outputs = [self._predict_step(batch) for batch in self.iterate(make)]
         rows, masks, logits = (np.concatenate(column) for column in zip(*outputs, strict=True))
@@ -137,6 +142,10 @@ class Loop:
         if self._loss_scale:
             tracked["loss_scale"] = tf.train.Checkpoint(**vars(self._loss_scale))
         return tracked
+
+    def carried(self) -> dict[str, Any]:
+        """What of `tracked` the next stage takes over: all but the optimizer."""
+        return {name: part for name, part in self.tracked().items() if name != "optimizer"}
 
     def _run_train_steps(
         self, iterator: Any, first_step: tf.Tensor, steps: tf.Tensor
@@ -230,7 +239,7 @@ class Loop:
         def replica_step(
             inputs: Tensors, targets: Tensors, mask: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            logits = self.model(self._model_inputs(_with_float_image(inputs)), training=False)
+            logits = self._predicting(self._model_inputs(_with_float_image(inputs)), training=False)
             return inputs["row"], mask, logits["target"]
 
         rows, masks, logits = (

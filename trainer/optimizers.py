@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,16 +109,56 @@ class OptimizerConfig:
 
 
 def build_optimizer(
-    config: OptimizerConfig, rates: npt.NDArray[np.float32], variables: Sequence[Any]
+    config: OptimizerConfig,
+    rates: npt.NDArray[np.float32],
+    variables: Sequence[Any],
+    factors: Sequence[float] = (),
 ) -> Any:
     """A Keras optimizer whose step s runs at `rates[s] * rate_fraction`, slots for `variables`.
 
-    To be called in the strategy's scope. `config` is resolved.
+    `factors`, one a variable, multiply that rate, and the weight decay with it. Where they differ,
+    it is an optimizer a factor, and one object that looks like one. To be called in the strategy's
+    scope. `config` is resolved.
     """
     import tensorflow as tf
 
-    assert not config.learning_rate_per_256  # `resolved` has multiplied
     rate_fraction = tf.Variable(1.0, trainable=False, name="rate_fraction")
+    places: dict[float, list[int]] = {}
+    for place, factor in enumerate(factors or [1.0] * len(variables)):
+        places.setdefault(factor, []).append(place)
+    optimizers = [
+        _build(config, rates * np.float32(factor), rate_fraction, [variables[n] for n in own])
+        for factor, own in places.items()
+    ]
+    if len(optimizers) == 1:
+        [optimizer] = optimizers
+        optimizer.rate_fraction = rate_fraction
+        return optimizer
+
+    class Grouped(tf.Module):
+        """Optimizers side by side, each of its own variables: Keras has one rate for all."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimizers, self.rate_fraction = optimizers, rate_fraction
+
+        def apply_gradients(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+            pairs = list(pairs)  # in the order of `variables`
+            for optimizer, own in zip(self.optimizers, places.values(), strict=True):
+                optimizer.apply_gradients([pairs[n] for n in own])
+
+    return Grouped()
+
+
+def _build(
+    config: OptimizerConfig,
+    rates: npt.NDArray[np.float32],
+    rate_fraction: tf.Variable,
+    variables: Sequence[Any],
+) -> Any:
+    import tensorflow as tf
+
+    assert not config.learning_rate_per_256  # `resolved` has multiplied
 
     class RateTable(tf.keras.optimizers.schedules.LearningRateSchedule):
         """The table as a schedule; past its end the last rate holds."""
@@ -139,7 +179,6 @@ def build_optimizer(
     # A decayed bias or BatchNorm scale shrinks what normalisation has just set.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(variables)
-    optimizer.rate_fraction = rate_fraction
     return optimizer
 
 

@@ -25,6 +25,7 @@ from trainer.folds import FoldParts
 from trainer.metrics import evaluate
 from trainer.running.course import course_of
 from trainer.running.setup import Run, build_loop, fit_encoder, made_once
+from trainer.running.state import Stage
 from trainer.schedules import ScheduleConfig
 
 STEPS = 300
@@ -52,7 +53,7 @@ def overfit(run: Run, fold: FoldParts, *, images: int) -> int:
         "cache": "memory",
     }
     stream = TrainingStream(run.records, fold.train, seed=config.train.seed, **reading)
-    loop = build_loop(run, fold, course_of(config, STEPS), metadata)
+    loop = build_loop(run, fold, course_of(config, STEPS, Stage()), metadata)
     for layer in loop.model.layers:  # those of the backbone as well: EfficientNet's drop-connect
         if isinstance(layer, tf.keras.layers.Dropout):
             layer.rate = 0.0
@@ -105,7 +106,7 @@ def choose_rows(rows: pd.DataFrame, label: LabelInfo, images: int) -> list[int]:
 
 
 def without_restraint(config: Config, images: int, replicas: int) -> Config:
-    """The recipe at its peak rate, without weight decay, averages and accumulation."""
+    """The recipe at its peak rate, without stages, weight decay, averages and accumulation."""
     batch_size = min(config.train.batch_size, images // replicas * replicas)
     return dataclasses.replace(
         config,
@@ -113,6 +114,7 @@ def without_restraint(config: Config, images: int, replicas: int) -> Config:
             config.optimizer, weight_decay=None, accumulate_steps=1, ema_decay=None
         ),
         schedule=ScheduleConfig(kind="constant"),
+        stage=(),
         train=dataclasses.replace(
             config.train, epochs=1, batch_size=batch_size, steps_per_call=CHECK_EVERY
         ),

@@ -48,6 +48,7 @@ from trainer.run_folder import (
     start_run,
 )
 from trainer.running.stopping import Stopped, Stopping
+from trainer.stages.source import find_source
 from trainer.strategy import check_replicas, make_strategy
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def train(flags: argparse.Namespace, stopping: Stopping) -> int:
     if config.train.keep == "best":
         check_choosable(manifest, recipe.chosen)
     waiting = recipe.chosen if flags.fresh else _unfinished(flags.run, recipe)
+    for fold in waiting:
+        find_source(config, manifest, fold, flags.run)
     if waiting:
         started = _start(flags, recipe, stopping)
         from trainer.fold_run import train_fold

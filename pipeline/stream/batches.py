@@ -272,6 +272,8 @@ def _load(batches: tf.data.Dataset, loader: _Loader, finish: _Finish) -> tf.data
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.autotune.enabled = False
+    # Batches are made from the moment that an iterator is there, not from its first use.
+    options.experimental_warm_start = True
     return batches.with_options(options)
 
 

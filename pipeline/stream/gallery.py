@@ -30,7 +30,7 @@ from pipeline.records.features import with_role
 from pipeline.records.label import LabelInfo
 from pipeline.records.tfrecord import read_records
 from pipeline.records.wire import read_example
-from pipeline.settings import load_toml
+from pipeline.settings import load_recipe
 from pipeline.stream.augment.chain import Chain
 from pipeline.stream.augment.ops import BatchOp, Image, Op
 from pipeline.stream.augment.recipe import OPS, Entry, build_ops
@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = build_parser().parse(argv)
 
     def job() -> int:
-        tables = load_toml(flags.config).get("augment", []) if flags.config else []
+        recipe = load_recipe(flags.config)[0] if flags.config else {}
+        tables = recipe.get("augment", [])
         ops = build_ops([tables] if isinstance(tables, dict) else tables)
         write_gallery(open_records(flags.records, allow_failures=True), flags.output, ops)
         print(flags.output)

@@ -107,6 +107,21 @@ def test_merging_keeps_what_the_second_does_not_name():
     }
 
 
+def test_a_table_goes_over_the_only_one_of_a_list_or_over_those_it_names():
+    one, two = [{"kind": "focal"}], [{"kind": "focal"}, {"kind": "bce", "weight": 2}]
+    assert merge({"loss": one}, {"loss": {"gamma": 1}}) == {"loss": [{"kind": "focal", "gamma": 1}]}
+    named = merge({"loss": two}, {"loss": {"1": {"weight": 3}}})
+    assert named == {"loss": [{"kind": "focal"}, {"kind": "bce", "weight": 3}]}
+    assert merge({"loss": two}, {"loss": [{"kind": "ce"}]}) == {"loss": [{"kind": "ce"}]}
+    assert two == [{"kind": "focal"}, {"kind": "bce", "weight": 2}]
+
+
+@pytest.mark.parametrize("over", [{"gamma": 1}, {"2": {"gamma": 1}}])
+def test_a_table_over_a_list_of_several_must_name_its_place(over):
+    with pytest.raises(SettingsError, match=r"loss is a list of 2 tables: .* loss\.0 to loss\.1"):
+        merge({"loss": [{"kind": "focal"}, {"kind": "bce"}]}, {"loss": over})
+
+
 def test_a_toml_that_is_not_there_or_not_toml_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"none\.toml: no such file"):
         load_toml(tmp_path / "none.toml")

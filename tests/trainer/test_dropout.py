@@ -49,6 +49,19 @@ def test_training_without_a_seed_is_a_mistake():
         two_layers()(ONES, training=True)
 
 
+def test_a_batch_of_unknown_size_is_dropped_from_as_one_of_a_known_size():
+    layer = SeededDropout(0.5, noise_shape=(None, 1))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32])])
+    def drop(inputs):
+        with dropout_seeded(tf.constant([1, 2], tf.int64)):
+            return layer(inputs, training=True)
+
+    with dropout_seeded(tf.constant([1, 2], tf.int64)):
+        expected = layer(ONES, training=True)
+    np.testing.assert_array_equal(drop(ONES), expected)
+
+
 def test_keras_dropout_becomes_seeded_and_keeps_its_shape_of_noise():
     inputs = tf.keras.Input((32,))
     outputs = tf.keras.layers.Dropout(0.5, noise_shape=(None, 1))(inputs)

@@ -8,9 +8,24 @@ from pathlib import Path
 
 import pytest
 
-CLAIMS = ("test_loop.py", "test_models.py", "test_xla.py", "test_dropout.py", "test_precision.py")
+CLAIMS = (
+    "test_dropout.py",
+    "test_export.py",
+    "test_fusion.py",
+    "test_heads.py",
+    "test_init.py",
+    "test_loop.py",
+    "test_models.py",
+    "test_precision.py",
+    "test_resume.py",
+    "test_stages.py",
+    "test_stages_freezing.py",
+    "test_weights.py",
+    "test_xla.py",
+)
 
 
+@pytest.mark.slow  # minutes: all of these once more
 @pytest.mark.skipif(
     not importlib.util.find_spec("tf_keras"), reason="tf_keras is not installed; make install does"
 )

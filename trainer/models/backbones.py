@@ -1,32 +1,32 @@
 """Backbones by name: images in, a map of features out.
 
-A backbone is a function `(image, weights) -> features`: float32 [B, S, S, 3] in [0, 1] to float32
-[B, h, w, C], in the Keras functional style. A new one is a function and a line in `BACKBONES`.
-TensorFlow is imported where it is first needed: the config check reads the table before that.
+A backbone is a function `image -> features`: float32 [B, S, S, 3] in [0, 1] to float32
+[B, h, w, C], in the Keras functional style, without published weights: those are loaded by
+`trainer.models.weights`. A new one is a function and a line in `BACKBONES`. Layers with names
+such as `block2_conv` make a group to freeze: see `trainer.models.groups`. TensorFlow is imported
+where it is first needed: the config check reads the table before that.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+import types
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.errors import DataError
+from pipeline.errors import SettingsError
 from trainer.models.deck_cnns import conv_64_32, conv_75_125
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Weights = Literal["imagenet"] | None
+Backend = Literal["keras", "efficientnet"]
+Backbone = Callable[["tf.Tensor"], "tf.Tensor"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class WeightsError(DataError):
-    """Published weights could not be had."""
-
-
-def small_cnn(image: tf.Tensor, weights: Weights) -> tf.Tensor:
+def small_cnn(image: tf.Tensor) -> tf.Tensor:
     """Five 3x3 convolutions, each halving the sides, 16 to 128 channels: 0.19 million parameters.
 
     For 64 to 96 px on a CPU, where an epoch of 800 images takes half a second and a dozen will do.
@@ -35,52 +35,104 @@ def small_cnn(image: tf.Tensor, weights: Weights) -> tf.Tensor:
 
     layers = tf.keras.layers
     features = layers.Rescaling(2.0, offset=-1.0)(image)
-    for channels in (16, 32, 64, 96, 128):
-        features = layers.Conv2D(channels, 3, strides=2, padding="same", use_bias=False)(features)
-        features = layers.BatchNormalization()(features)
-        features = layers.ReLU()(features)
+    for block, channels in enumerate((16, 32, 64, 96, 128), start=1):
+        name = f"block{block}"
+        features = layers.Conv2D(
+            channels, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv"
+        )(features)
+        features = layers.BatchNormalization(name=f"{name}_bn")(features)
+        features = layers.ReLU(name=f"{name}_relu")(features)
     return features
 
 
-def efficientnet(image: tf.Tensor, weights: Weights, *, variant: str) -> tf.Tensor:
+def keras_efficientnet(image: tf.Tensor, *, variant: int) -> tf.Tensor:
     """EfficientNet B0 to B7 without its top: Tan and Le 2019 (arXiv 1905.11946).
 
-    Keras' model takes [0, 255] and holds its input normalisation in a layer whose state comes with
-    the published weights. Without them that layer would be the identity, so it is set here to what
-    they amount to.
+    Keras' model takes [0, 255] and normalises in a layer of its own, which without weights is the
+    identity.
     """
     import tensorflow as tf
 
     inputs = tf.keras.layers.Rescaling(255.0)(image)
-    try:
-        model = getattr(tf.keras.applications, f"EfficientNet{variant}")(
-            include_top=False,
-            weights=weights,
-            input_tensor=inputs,
-        )
-    except Exception as error:
-        # A failed download is a bare Exception in Keras, a broken file an OSError; what is neither
-        # is not about weights.
-        if weights is None or not (type(error) is Exception or isinstance(error, OSError)):
-            raise
-        raise WeightsError(
-            f"model: weights must be reachable, got {type(error).__name__} for {weights!r} of "
-            f"EfficientNet{variant}; run once with a network "
-            "(Keras keeps them in ~/.keras/models), or drop model.weights"
-        ) from error
-    if weights is None:
-        [normalization] = [
-            layer for layer in model.layers if isinstance(layer, tf.keras.layers.Normalization)
-        ]
-        normalization.adapt_mean.assign(IMAGENET_MEAN)
-        normalization.adapt_variance.assign([std**2 for std in IMAGENET_STD])
-        normalization.finalize_state()
+    build = getattr(tf.keras.applications, f"EfficientNetB{variant}")
+    model = build(include_top=False, weights=None, input_tensor=inputs)
+    set_normalization(model.layers, IMAGENET_MEAN, [std**2 for std in IMAGENET_STD])
     return model.output
 
 
-BACKBONES: dict[str, Callable[[tf.Tensor, Weights], tf.Tensor]] = {
+def package_efficientnet(image: tf.Tensor, *, variant: int) -> tf.Tensor:
+    """The same network as the package `efficientnet` (1.1.1) builds it, its drop-connect corrected.
+
+    The package divides a block's number by the blocks of B0 (16) and not by the network's own, so
+    that B7's last block would be skipped at 0.675 in place of 0.196.
+    """
+    import tensorflow as tf
+
+    package = _import_package()
+    layers, keras = tf.keras.layers, tf.keras
+    normalization = layers.Normalization(name="normalization")
+    inputs = normalization(image)
+    set_normalization([normalization], IMAGENET_MEAN, [std**2 for std in IMAGENET_STD])
+    # It takes the modules of Keras as arguments. `Input` and `Model` are our own here, for its way
+    # of building on a tensor knows neither Keras; what it makes is part of our model.
+    features = getattr(package, f"EfficientNetB{variant}")(
+        include_top=False,
+        weights=None,
+        input_shape=tuple(image.shape[1:]),
+        backend=keras.backend,
+        layers=types.SimpleNamespace(**{**vars(layers), "Input": lambda shape: inputs}),
+        models=types.SimpleNamespace(Model=lambda inputs, outputs, name: outputs),
+        utils=keras.utils,
+    )
+    built = keras.Model(image, features).layers
+    blocks = sum(isinstance(layer, layers.DepthwiseConv2D) for layer in built)
+    counted = sum(block.num_repeat for block in package.DEFAULT_BLOCKS_ARGS)
+    for layer in built:
+        if isinstance(layer, layers.Dropout):
+            layer.rate *= counted / blocks
+    return features
+
+
+def set_normalization(layers: Sequence[Any], mean: Any, variance: Any) -> None:
+    """Sets what the one Normalization among `layers` subtracts, and whose root it divides by.
+
+    float [3] each. From then on the layer computes with its weights, whoever assigns them.
+    """
+    import tensorflow as tf
+
+    from trainer.models.normalization import make_live
+
+    [layer] = [layer for layer in layers if isinstance(layer, tf.keras.layers.Normalization)]
+    layer.adapt_mean.assign(mean)
+    layer.adapt_variance.assign(variance)
+    layer.finalize_state()
+    make_live(layer)
+
+
+def _import_package() -> Any:
+    try:
+        # Not `efficientnet.tfkeras`: that needs scikit-image to crop pictures.
+        from efficientnet import model  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise SettingsError(
+            f"model.backend: the package efficientnet must be installed, got: {error}; run "
+            "pip install --no-deps efficientnet==1.1.1 Keras-Applications==1.0.8 six, or leave "
+            "model.backend out: its weights load all the same"
+        ) from error
+    return model
+
+
+def _variants(build: Callable[..., tf.Tensor]) -> dict[str, Backbone]:
+    return {f"efficientnet-b{n}": functools.partial(build, variant=n) for n in range(8)}
+
+
+BACKBONES: dict[str, Backbone] = {
     "small-cnn": small_cnn,
     "conv-64-32": conv_64_32,
     "conv-75-125": conv_75_125,
-    **{f"efficientnet-b{n}": functools.partial(efficientnet, variant=f"B{n}") for n in range(8)},
+    **_variants(keras_efficientnet),
+}
+BACKENDS: dict[Backend, dict[str, Backbone]] = {
+    "keras": BACKBONES,
+    "efficientnet": _variants(package_efficientnet),
 }

@@ -1,6 +1,6 @@
 """A model from its config: `inputs: dict` to a dict of logits by head.
 
-`trainer.fold_run` builds one a fold, inside the strategy's scope.
+`trainer.running.setup` builds one a fold, inside the strategy's scope.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.models.backbones import BACKBONES
+from trainer.models.backbones import BACKENDS
 from trainer.models.config import BatchNorm, ModelConfig
 from trainer.models.dropout import seed_dropout
+from trainer.models.fusion import fuse
+from trainer.models.heads import classify, pool
+from trainer.models.weights import load_weights
 
 
 def build_model(
@@ -19,28 +22,26 @@ def build_model(
 ) -> Any:
     """A Keras model: float32 `image` [B, S, S, 3] in [0, 1] (and `metadata` [B, D] when fused)
     to `{"target": float32 [B, outputs]}` logits.
+
+    Raises:
+      WeightsError: `config.weights` could not be had, or are not of this backbone.
     """
-    layers = tf.keras.layers
     inputs = {"image": tf.keras.Input((image_size_px, image_size_px, 3), name="image")}
-    features = BACKBONES[config.backbone](inputs["image"], config.weights)
-    features = layers.GlobalAveragePooling2D()(features)
+    feature_map = BACKENDS[config.backend][config.backbone](inputs["image"])
+    backbone = tf.keras.Model(inputs["image"], feature_map)
+    if config.weights:
+        load_weights(backbone, config.weights, name=config.backbone, backend=config.backend)
+    features = pool(feature_map, config)
     if config.fusion:
         inputs["metadata"] = tf.keras.Input((metadata_width,), name="metadata")
-        features = FUSIONS[config.fusion](features, inputs["metadata"], config)
-    features = layers.Dropout(config.dropout)(features)
-    # Logits stay float32 whatever the precision of the layers before them.
-    logits = layers.Dense(outputs, dtype="float32", name="target")(features)
-    model = tf.keras.Model(inputs, {"target": logits})
+        features = fuse(features, inputs["metadata"], config)
+    model = tf.keras.Model(inputs, {"target": classify(features, outputs, config)})
     seed_dropout(model)
     set_batch_norm(model, config.batch_norm, config.batch_norm_momentum)
+    if config.batch_norm == "frozen":
+        for layer in _batch_norms(backbone):  # metadata's are new, and have statistics to find
+            layer.trainable = False  # Keras then normalises by the moving statistics
     return model
-
-
-def concat(features: tf.Tensor, metadata: tf.Tensor, config: ModelConfig) -> tf.Tensor:
-    """float32 [B, C] and [B, D] -> [B, C + H]: metadata through its layers, then side by side."""
-    for width in config.metadata_hidden:
-        metadata = tf.keras.layers.Dense(width, activation="relu")(metadata)
-    return tf.keras.layers.Concatenate()([features, metadata])
 
 
 def set_batch_norm(model: Any, mode: BatchNorm, momentum: float | None) -> None:
@@ -48,16 +49,14 @@ def set_batch_norm(model: Any, mode: BatchNorm, momentum: float | None) -> None:
 
     A layer looks at them when it is called, not when it is built.
     """
-    for layer in model.layers:
-        if not isinstance(layer, tf.keras.layers.BatchNormalization):
-            continue
+    for layer in _batch_norms(model):
         if momentum is not None:
             layer.momentum = momentum
-        if mode == "frozen":
-            layer.trainable = False  # Keras then normalises by the moving statistics
         if mode == "synchronised":
             layer.synchronized = True
             layer.fused = False  # tf_keras: its fused kernel sees one replica only
 
 
-FUSIONS = {"concat": concat}
+def _batch_norms(model: Any) -> list[Any]:
+    kind = tf.keras.layers.BatchNormalization
+    return [layer for layer in model.layers if isinstance(layer, kind)]

@@ -35,24 +35,58 @@ class SeededDropout(tf.keras.layers.Dropout):
     """Keras' Dropout, drawing from the seed of `dropout_seeded`."""
 
     def call(self, inputs: tf.Tensor, training: Any = False) -> tf.Tensor:
-        # Not `if training`: while tf_keras builds a graph it is a placeholder.
-        if training is not True or not self.rate:
+        if not _drops(training, self.rate):
             return inputs
-        assert hasattr(_step, "seed"), "dropout in training needs `dropout_seeded` around it"
-        # By name, for each device would choose an algorithm of its own.
-        seed = tf.random.experimental.stateless_fold_in(_step.seed, _step.calls, alg="philox")
-        _step.calls += 1
+        shape = _mask_shape(inputs, self.noise_shape)
         return tf.nn.experimental.stateless_dropout(
-            inputs, self.rate, seed, rng_alg="philox", noise_shape=self.noise_shape
+            inputs, self.rate, next_seed(), rng_alg="philox", noise_shape=shape
         )
 
 
+class HidingDropout(tf.keras.layers.Dropout):
+    """Dropout that leaves what it keeps as it is: zero then means "not told", not "less".
+
+    For metadata, whose values in training have to be those of prediction.
+    """
+
+    def call(self, inputs: tf.Tensor, training: Any = False) -> tf.Tensor:
+        if not _drops(training, self.rate):
+            return inputs
+        shape = _mask_shape(inputs, self.noise_shape)
+        draws = tf.random.stateless_uniform(shape, next_seed(), alg="philox")
+        return inputs * tf.cast(draws >= self.rate, inputs.dtype)
+
+
+def next_seed() -> tf.Tensor:
+    """int64 [2]: of this step, replica and call, within `dropout_seeded`."""
+    assert hasattr(_step, "seed"), "dropout in training needs `dropout_seeded` around it"
+    # By name, for each device would choose an algorithm of its own.
+    seed = tf.random.experimental.stateless_fold_in(_step.seed, _step.calls, alg="philox")
+    _step.calls += 1
+    return seed
+
+
+def _mask_shape(inputs: tf.Tensor, noise_shape: Any) -> list[Any]:
+    """`noise_shape` with the inputs' sizes where it says None, also those of an unknown batch."""
+    of_inputs = [
+        tf.shape(inputs)[n] if size is None else size for n, size in enumerate(inputs.shape)
+    ]
+    sizes = noise_shape or [None] * len(of_inputs)
+    return [there if size is None else size for size, there in zip(sizes, of_inputs, strict=True)]
+
+
+def _drops(training: Any, rate: float) -> bool:
+    # Not `if training`: while tf_keras builds a graph it is a placeholder.
+    return training is True and rate > 0
+
+
 def seed_dropout(model: Any) -> None:
-    """Makes every Dropout of a built model a `SeededDropout`, in place.
+    """Makes every Dropout of a built model a `SeededDropout`, in place, the package's as well.
 
     By its class, for `keras.applications` offers no other place, and a clone of the model would
     have to carry over its published weights.
     """
     for layer in model.layers:
-        if type(layer) is tf.keras.layers.Dropout:
+        is_ours = isinstance(layer, (SeededDropout, HidingDropout))
+        if isinstance(layer, tf.keras.layers.Dropout) and not is_ours:
             layer.__class__ = SeededDropout

@@ -66,9 +66,11 @@ class Display:
 
     def _facts(self, state: State, auc: float | None) -> list[str]:
         sums, width = state.sums, len(str(self._course.epochs))
+        stages = self._course.stages
         images_per_second = sums.steps * self._course.examples_per_step / sums.seconds
         return [
             f"fold {self._fold}",
+            *([] if stages == 1 else [f"stage {self._course.stage + 1}/{stages}"]),
             f"epoch {state.epoch + 1:>{width}}/{self._course.epochs}",
             f"loss {sums.mean_loss:.4f}",
             *([] if auc is None else [f"AUC {as_text(auc)}"]),

@@ -1,4 +1,4 @@
-"""The epochs of a fold, from any state to the end; `trainer.fold_run` makes what it works with.
+"""The epochs of a stage, from any state to its end; `trainer.fold_run` makes what it works with.
 
 One turn of the inner loop is one compiled call, looked at and perhaps saved. Between two calls the
 `State` and the checkpoint's objects are all there is, so a run that was killed goes on as if
@@ -20,6 +20,7 @@ from trainer.config import TrainConfig
 from trainer.loop import Loop
 from trainer.metrics import evaluate
 from trainer.run_folder import NAN_BATCH_NAME
+from trainer.running.ahead import Ahead
 from trainer.running.checkpoints import Checkpoints
 from trainer.running.course import Course
 from trainer.running.diverged import are_finite, diverged
@@ -31,14 +32,16 @@ from trainer.schedules import Plateau
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Epochs:
-    """What the training of one fold works with."""
+    """What a stage of the training of one fold works with."""
 
     fold: int
     folder: str  # RUN/foldK
     train: TrainConfig
     course: Course
     stream: TrainingStream
+    ahead: Ahead  # of the stream
     loop: Loop
+    patience_epochs: int | None  # without a better score, before the stage ends; None: no such end
     plateau: Plateau | None
     predict: Callable[[], Predictions]  # of the validation parts, with the weights of the moment
     checkpoints: Checkpoints
@@ -47,14 +50,14 @@ class Epochs:
     rows: pd.DataFrame  # `read_rows` of the records
 
     def run(self, state: State) -> tuple[State, Predictions | None]:
-        """To the end of the last epoch; with the predictions of its weights if it came to that.
+        """To the end of the stage; with the predictions of its weights if it came to that.
 
         Raises:
           TrainingError: the loss or a weight is no longer finite.
           Stopped: a signal asked to leave; the state is saved.
         """
         predictions = None
-        while state.epoch < self.train.epochs:
+        while state.epoch < self.course.end_epoch and not self._has_waited_enough(state):
             state = self._train_epoch(state)
             predictions = self.predict() if self._is_evaluated(state.epoch + 1) else None
             scores = None if predictions is None else evaluate(predictions)
@@ -66,9 +69,10 @@ class Epochs:
 
     def _train_epoch(self, state: State) -> State:
         """The steps of the epoch that are left, saved every so many and at the end."""
-        position = self._position(state)
-        iterator = self.loop.iterate(lambda context: self.stream.epoch(position, context))
+        iterator = self.ahead.take(self._position(state))
         while state.sums.steps < self.course.steps_per_epoch:
+            if self._is_near_end(state) and state.epoch + 1 < self.course.end_epoch:
+                self.ahead.begin(Position(epoch=state.epoch + 1))
             with self.stopping.shielded():
                 before = state
                 steps = self.loop.train(iterator, before.step, self._steps_to_take(before))
@@ -91,6 +95,11 @@ class Epochs:
             limits.append(every - state.step % every)
         return min(limits)
 
+    def _is_near_end(self, state: State) -> bool:
+        """Whether the next epoch should begin: the last call alone may be too short for it."""
+        left = self.course.steps_per_epoch - state.sums.steps
+        return left <= 2 * self.train.steps_per_call
+
     def _is_saved(self, state: State) -> bool:
         every = self.train.checkpoint_every
         is_due = every is not None and state.step % every == 0
@@ -98,17 +107,23 @@ class Epochs:
 
     def _is_evaluated(self, epoch: int) -> bool:
         every = self.train.evaluate_every
-        return epoch == self.train.epochs or (every is not None and epoch % every == 0)
+        return epoch == self.course.epochs or (every is not None and epoch % every == 0)
 
     def _closed(self, state: State, scores: dict[str, float] | None) -> State:
-        """After what an evaluation may choose: the best weights, the schedule's next fraction."""
-        best = state.best
+        """After what an evaluation may choose: best weights, the next fraction, the stage's end."""
+        best, stage = state.best, state.stage
         score = float("nan") if scores is None else scores[self.train.metric]
         if self.train.keep == "best" and score > (best.score if best else -np.inf):
             best = Best(score=score, step=state.step)
         if self.plateau is not None and scores is not None:
             self.loop.optimizer.rate_fraction.assign(self.plateau.update(score))
-        return state.closed(best, self.plateau.state() if self.plateau else None)
+        if scores is not None:
+            stage = stage.scored(score, self.train.evaluate_every or 1)
+        return state.closed(best, self.plateau.state() if self.plateau else None, stage)
+
+    def _has_waited_enough(self, state: State) -> bool:
+        patience_epochs = self.patience_epochs
+        return patience_epochs is not None and state.stage.waited_epochs >= patience_epochs
 
     def _refuse(self, before: State, place: int, what: str) -> None:
         """Raises TrainingError of the step `place` steps after a state."""
@@ -126,7 +141,7 @@ class Epochs:
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, the first of which is 0."""
-        return float(self.course.rates[step]) * (self.plateau.fraction if self.plateau else 1.0)
+        return self.course.rate(step) * (self.plateau.fraction if self.plateau else 1.0)
 
     def _position(self, state: State) -> Position:
         return Position(

@@ -72,6 +72,8 @@ class Journal:
             "seconds": sums.seconds,
             "waited_share": sums.waited_share,
         }
+        if self.course.stages > 1:
+            figures["stage"] = self.course.stage + 1
         if auc is not None:
             figures |= as_json({"auc": auc})
         if scores is not None:
@@ -85,7 +87,7 @@ class Journal:
 
 @contextlib.contextmanager
 def opened_journal(run: str, fold: int, course: Course, state: State) -> Iterator[Journal]:
-    """The journal of a fold that starts from a state: later lines of `metrics.jsonl` are cut."""
+    """The journal of a stage that goes on from a state: later lines of `metrics.jsonl` are cut."""
     path = storage.join(fold_folder(run, fold), METRICS_NAME)
     lines = _lines(path)
     if len(lines) > state.epoch:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from pipeline.errors import SettingsError
 from pipeline.metadata import MetadataEncoder
 from pipeline.predictions import Predictions, make_predictions, output_classes
 from pipeline.records.features import table_column, with_role
@@ -31,6 +34,8 @@ from trainer.precision import choose_precision, set_precision
 from trainer.run_folder import fold_digests
 from trainer.running.course import Course
 from trainer.running.stopping import Stopping
+from trainer.stages.freezing import check_blocks, freeze, rate_factors
+from trainer.stages.initial import InitialWeights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,27 +90,48 @@ def open_stream(
     )
 
 
-def build_loop(run: Run, fold: FoldParts, course: Course, metadata: Metadata | None) -> Loop:
-    """The loop with a new model and optimizer, from the run's seed."""
-    config, label = run.config, run.records.manifest.label
-    # Also frees the last fold's graph, whose layer names would otherwise be counted on from.
+def build_loop(
+    run: Run,
+    fold: FoldParts,
+    course: Course,
+    metadata: Metadata | None,
+    initial: InitialWeights | None = None,
+) -> Loop:
+    """The loop of a stage with a new model and optimizer: from the run's seed, or other weights."""
+    config, stage = run.config.in_stage(course.stage), run.config.stages[course.stage]
+    data, label = config.data, run.records.manifest.label
+    # Also frees the last loop's graph, whose layer names would otherwise be counted on from.
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(config.train.seed)
     precision = choose_precision(config.train.precision, run.strategy)
     set_precision(precision)
+    build = functools.partial(
+        build_model,
+        metadata_width=0 if metadata is None else metadata.shape[1],
+        outputs=len(output_classes(label)),
+    )
     with run.strategy.scope():
-        model = build_model(
-            config.model,
-            image_size_px=config.data.image_size_px or 0,
-            metadata_width=0 if metadata is None else metadata.shape[1],
-            outputs=len(output_classes(label)),
-        )
-        optimizer = build_optimizer(config.optimizer, course.rates, model.trainable_variables)
+        model = build(config.model, image_size_px=data.image_size_px or 0)
+        evaluation_model = None
+        if data.evaluation_size_px not in (None, data.image_size_px):
+            bare = dataclasses.replace(config.model, weights=None)
+            evaluation_model = build(bare, image_size_px=data.evaluation_size_px or 0)
+            _check_same_weights(model, evaluation_model, config)
+        if initial:
+            print(f"fold {fold.number}: {initial.put_into(model)}", flush=True)
+        check_blocks(model, run.config.stages)
+        frozen = freeze(model, stage)
+        variables = model.trainable_variables
+        factors = rate_factors(model, stage.group_rates)
+        optimizer = build_optimizer(config.optimizer, course.rates, variables, factors)
+    if course.stages > 1 or frozen:
+        print(f"fold {fold.number}: {_stage_text(course, frozen, variables)}", flush=True)
     return Loop(
         strategy=run.strategy,
         model=model,
+        evaluation_model=evaluation_model,
         optimizer=optimizer,
-        losses=_balanced_losses(run, fold),
+        losses=_balanced_losses(run, config.loss, fold),
         batch_size=course.batch_size,
         steps_per_call=config.train.steps_per_call,
         clip_norm=config.optimizer.clip_norm,
@@ -118,36 +144,44 @@ def build_loop(run: Run, fold: FoldParts, course: Course, metadata: Metadata | N
     )
 
 
+def open_evaluation(run: Run, fold: FoldParts, metadata: Metadata | None) -> MakeDataset:
+    """What makes the validation examples, and holds them where they are read more than once."""
+    data, train = run.config.data, run.config.train
+    return made_once(
+        lambda context: evaluation_batches(
+            run.records,
+            fold.validation,
+            batch_size=train.batch_size,
+            image_size_px=data.evaluation_size_px or data.image_size_px,
+            metadata=metadata,
+            # Read once, at the end, unless it is evaluated in between.
+            cache=data.cache if train.evaluate_every else "none",
+            memory_share=data.memory_share,
+            cache_folder=data.cache_folder,
+            context=context,
+        )
+    )
+
+
 def build_predict(
-    run: Run, fold: FoldParts, loop: Loop, metadata: Metadata | None
+    run: Run, fold: FoldParts, loop: Loop, evaluation: MakeDataset, *, is_selected: bool
 ) -> Callable[[], Predictions]:
-    """A function that predicts every row of the validation parts once, with today's weights."""
+    """A function that predicts every row of the validation parts once, with today's weights.
+
+    With `is_selected` the predictions say that the validation parts were not unseen.
+    """
     config, manifest = run.config, run.records.manifest
     about: dict[str, Any] = {
         "records": manifest.name,
         "fold": fold.number,
         **fold_digests(config, manifest, fold),
     }
-    if config.chooses_on_validation:
+    if is_selected:
         about["selected_on"] = list(fold.validation)
-    make = made_once(
-        lambda context: evaluation_batches(
-            run.records,
-            fold.validation,
-            batch_size=config.train.batch_size,
-            image_size_px=config.data.image_size_px,
-            metadata=metadata,
-            # Read once, at the end, unless it is evaluated in between.
-            cache=config.data.cache if config.train.evaluate_every else "none",
-            memory_share=config.data.memory_share,
-            cache_folder=config.data.cache_folder,
-            context=context,
-        )
-    )
 
     def predict() -> Predictions:
         with naming_damage(run.records, fold.validation):
-            rows, logits = loop.predict(make)
+            rows, logits = loop.predict(evaluation)
         keys = run.rows.set_index("row", drop=False).loc[rows].assign(fold=fold.fold)
         activation = tf.nn.softmax if manifest.label.kind == "multiclass" else tf.sigmoid
         probs = activation(logits).numpy()
@@ -168,10 +202,32 @@ def made_once(make: MakeDataset) -> MakeDataset:
     return first
 
 
-def _balanced_losses(run: Run, fold: FoldParts) -> tuple[LossConfig, ...]:
-    """The recipe's losses, balanced class weights counted over the fold's training rows."""
+def _check_same_weights(model: Any, evaluation_model: Any, config: Config) -> None:
+    """Raises SettingsError for a network whose weights depend on the image's size."""
+    shapes, others = ([tuple(w.shape) for w in m.weights] for m in (model, evaluation_model))
+    if shapes != others:
+        raise SettingsError(
+            f"data.evaluation_size_px must be left out for {config.model.backbone}, whose weights "
+            f"are of one image size, got {config.data.evaluation_size_px}"
+        )
+
+
+def _stage_text(course: Course, frozen: Sequence[str], variables: Sequence[Any]) -> str:
+    """`stage 2 of 3, from epoch 4: stem to block6d frozen, 1,234,567 weights train`."""
+    weights = sum(math.prod(variable.shape) for variable in variables)
+    held = f"{frozen[0]} to {frozen[-1]} frozen, " if frozen else ""
+    return (
+        f"stage {course.stage + 1} of {course.stages}, from epoch {course.first_epoch + 1}: "
+        f"{held}{weights:,} weights train"
+    )
+
+
+def _balanced_losses(
+    run: Run, losses: Sequence[LossConfig], fold: FoldParts
+) -> tuple[LossConfig, ...]:
+    """The losses, balanced class weights counted over the fold's training rows."""
     targets = run.rows.loc[run.rows["part"].isin(fold.train), "target"]
     values = np.array(targets.tolist())
     where = f"fold {fold.number}"
     label = run.records.manifest.label
-    return tuple(balance_classes(loss, label, values, where) for loss in run.config.loss)
+    return tuple(balance_classes(loss, label, values, where) for loss in losses)

@@ -58,6 +58,22 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Which stage is trained, and how long already."""
+
+    number: int = 0
+    first_epoch: int = 0
+    best_score: float | None = None  # of its evaluations
+    waited_epochs: int = 0  # since then
+
+    def scored(self, score: float, epochs: int) -> Stage:
+        """After an evaluation that came `epochs` after the last; NaN is no better than any."""
+        if score > (-np.inf if self.best_score is None else self.best_score):
+            return dataclasses.replace(self, best_score=score, waited_epochs=0)
+        return dataclasses.replace(self, waited_epochs=self.waited_epochs + epochs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
     """Between two calls of the compiled loop."""
 
@@ -69,6 +85,7 @@ class State:
     sums: Sums = Sums()  # of the epoch under way
     best: Best | None = None
     plateau: dict[str, float | None] | None = None  # of the schedule, where it has one
+    stage: Stage = Stage()
 
     def after(self, steps: Steps) -> State:
         """When one more call of the loop has ended."""
@@ -76,11 +93,18 @@ class State:
             self, step=self.step + len(steps.losses), sums=self.sums.plus(steps)
         )
 
-    def closed(self, best: Best | None, plateau: dict[str, float | None] | None) -> State:
+    def closed(
+        self, best: Best | None, plateau: dict[str, float | None] | None, stage: Stage
+    ) -> State:
         """The epoch is over, and this is what its end found."""
         return dataclasses.replace(
-            self, epoch=self.epoch + 1, sums=Sums(), best=best, plateau=plateau
+            self, epoch=self.epoch + 1, sums=Sums(), best=best, plateau=plateau, stage=stage
         )
+
+    def in_next_stage(self) -> State:
+        """At the start of the next stage, which knows nothing of this one's scores."""
+        stage = Stage(number=self.stage.number + 1, first_epoch=self.epoch)
+        return dataclasses.replace(self, stage=stage, plateau=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; a float comes back as the very same."""
@@ -95,5 +119,6 @@ class State:
         sums = dict(tables["sums"])
         if sums["scores"] is not None:
             sums["scores"] = np.array(sums["scores"], np.int64)
-        best = tables["best"]
-        return cls(**{**tables, "sums": Sums(**sums), "best": best and Best(**best)})
+        best, stage = tables["best"], Stage(**tables["stage"])
+        values = {"sums": Sums(**sums), "best": best and Best(**best), "stage": stage}
+        return cls(**{**tables, **values})

@@ -1,0 +1,156 @@
+r"""Exports folds of a run as SavedModels that take JPEG bytes and raw metadata.
+
+    python -m trainer.export --run runs/fused
+    python -m trainer.export --run runs/fused --folds 0,1 --output models/
+
+Writes `RUN/export/foldK/`, or `DIR/foldK/`: the SavedModel, and last `model.json`, which says what
+it takes, gives and follows from. The weights are those that made the fold's predictions: averaged
+or best where the recipe says so. JPEGs of the records' size give the logits of the predictions
+file. Larger ones are cut to their central square and shrunk, as records of `--fit crop` are; what
+`--trim_borders` or `--color_constancy` did is not done. TensorFlow alone serves them:
+
+    model = tf.saved_model.load("runs/fused/export/fold0").signatures["serving_default"]
+    model(image=tf.constant([jpeg]), sex=tf.constant(["female"]), age_approx=tf.constant([45.0]))
+
+Exit codes as of `trainer.task`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Collection, Sequence
+
+from pipeline import storage
+from pipeline.command_line import Parser, names, run
+from pipeline.errors import SettingsError
+from pipeline.metadata import MetadataEncoder
+from pipeline.predictions import PREDICTIONS_NAME, Predictions, output_classes, read_predictions
+from trainer.config import Config, load_config
+from trainer.run_folder import CONFIG_NAME, checkpoint_folder, fold_folder
+
+SCHEMA_VERSION = 1
+MODEL_NAME = "model.json"
+
+
+def build_parser() -> Parser:
+    """The flags; `--help` says what each means."""
+    parser = Parser("trainer.export", __doc__)
+    parser.add_argument(
+        "--run",
+        default=os.environ.get("AIP_MODEL_DIR"),
+        help="a run folder of trainer.task (default: AIP_MODEL_DIR, which Vertex AI sets)",
+    )
+    parser.add_argument("--folds", default="all", help="all that are complete (default), or 0,1")
+    parser.add_argument("--output", metavar="DIR", help="where foldK/ go (default: RUN/export)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the flags and exports."""
+    parser = build_parser()
+    flags = parser.parse(argv)
+    if flags.run is None:
+        parser.error("--run must be given: the folder of a run")
+    return run("export", lambda: export(flags))
+
+
+def export(flags: argparse.Namespace) -> int:
+    """Exports the folds that are asked for, one after another."""
+    output = flags.output or storage.join(flags.run, "export")
+    path = storage.join(flags.run, CONFIG_NAME)
+    if not storage.exists(path):
+        raise SettingsError(f"--run must be a run folder, which has a {CONFIG_NAME}, got {path}")
+    config = load_config(path)
+    complete = _complete_folds(flags.run, hashlib.sha256(storage.read_bytes(path)).hexdigest())
+    chosen = _chosen_folds(complete, flags.folds, flags.run)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for fold in chosen:
+        folder = storage.join(output, f"fold{fold}")
+        export_fold(flags.run, fold, config, complete[fold], folder)
+        print(f"fold {fold}: {folder}", flush=True)
+    return 0
+
+
+def export_fold(
+    run_folder: str, fold: int, config: Config, predictions: Predictions, folder: str
+) -> None:
+    """Writes the SavedModel of one complete fold into `folder`; what was there is replaced."""
+    from trainer.exported.columns import Columns  # after what can be refused without TensorFlow
+    from trainer.exported.graph import save_model
+    from trainer.exported.weights import load_trained
+
+    encoder = None
+    if config.model.fusion:
+        text = storage.read_text(storage.join(fold_folder(run_folder, fold), "metadata.json"))
+        encoder = MetadataEncoder.from_json(text)
+    label, size_px = predictions.label, config.data.evaluation_size_px or config.data.image_size_px
+    assert size_px is not None  # of a resolved recipe
+    trained = load_trained(
+        config.model,
+        checkpoint_folder(run_folder, fold),
+        {name: value for name, value in predictions.run.items() if name.endswith("_digest")},
+        image_size_px=size_px,
+        metadata_width=len(encoder.names) if encoder else 0,
+        outputs=len(output_classes(label)),
+    )
+    columns = Columns(encoder) if encoder else None
+    storage.remove_tree(folder)
+    save_model(folder, trained.model, size_px, label, columns)
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "image_size_px": size_px,
+        "kind": label.kind,
+        "classes": list(output_classes(label)),  # of the columns of logits and probs
+        "positive": list(label.positive),
+        "columns": columns.describe() if columns else [],
+        "step": trained.step,  # of the training, whose weights these are
+        "is_averaged": trained.is_averaged,
+        "run": predictions.run,
+    }
+    storage.write_text(storage.join(folder, MODEL_NAME), json.dumps(about, indent=1) + "\n")
+
+
+def _complete_folds(run_folder: str, recipe_digest: str) -> dict[int, Predictions]:
+    """Of the folds trained by this recipe, the predictions by number."""
+    numbers = [
+        int(found[1])
+        for name in storage.list_names(run_folder)
+        if (found := re.fullmatch(r"fold(\d+)", name))
+        and storage.exists(storage.join(run_folder, name, PREDICTIONS_NAME))
+    ]
+    predictions = {
+        number: read_predictions(fold_folder(run_folder, number)) for number in sorted(numbers)
+    }
+    return {
+        number: of_fold
+        for number, of_fold in predictions.items()
+        if of_fold.run.get("recipe_digest") == recipe_digest
+    }
+
+
+def _chosen_folds(complete: Collection[int], text: str, run_folder: str) -> list[int]:
+    by_name = {str(number): number for number in complete}
+    if not by_name:
+        raise SettingsError(
+            f"{run_folder}: there must be a complete fold, got none; train one with trainer.task"
+        )
+    if text == "all":
+        return list(complete)
+    asked = names(text)
+    for name in asked:
+        if name not in by_name:
+            raise SettingsError(
+                f"--folds must be all, or among the complete {', '.join(by_name)}, got {name!r}"
+            )
+    return sorted({by_name[name] for name in asked})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
