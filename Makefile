@@ -27,7 +27,7 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WITHOUT_DEPENDENCIES)
 	touch $(INSTALLED)
 
-# Phantoms → records → verified → an image-only and a fused run of two folds → their ensemble.
+# Phantoms → records → verified → an image-only and a fused run of two folds → their ensemble → a report.
 demo: install
 	rm -rf $(DEMO)
 	$(BIN)/python -m pipeline.phantom --patients 120 --seed 7 --output $(DEMO)/phantom
@@ -40,6 +40,9 @@ demo: install
 		--config configs/demo.toml --folds 0,1 --set model.fusion=concat
 	$(BIN)/python -m trainer.ensemble $(DEMO)/runs/image $(DEMO)/runs/fused --method mean \
 		--output $(DEMO)/ensemble.parquet
+	$(BIN)/python -m trainer.report $(DEMO)/ensemble.parquet $(DEMO)/runs/fused $(DEMO)/runs/image \
+		--output $(DEMO)/report.html --records $(DEMO)/records/96 --subgroups sex,age,site \
+		--point dermatologists=74.1,60 --model_card $(DEMO)/model_card.md
 	$(BIN)/python tests/e2e/check_demo.py $(DEMO)
 
 test: install

@@ -157,7 +157,7 @@ def intervals(
     and a draw that lacks a class which the table has is skipped.
     """
     figures, unit = _figures([predictions], metrics, draws, seed)
-    return {name: _interval(figures[0, place], level, unit) for place, name in enumerate(metrics)}
+    return {name: interval_of(figures[0, place], level, unit) for place, name in enumerate(metrics)}
 
 
 def difference_intervals(
@@ -171,12 +171,12 @@ def difference_intervals(
 ) -> dict[str, Interval]:
     """First minus second, both on the same draws of the same rows: a paired comparison.
 
-    Both as `trainer.ensemble.align` gives them: it refuses other ids, targets or folds.
+    Both as `pipeline.align.align` gives them: it refuses other ids, targets or folds.
     """
     assert first.frame["id"].tolist() == second.frame["id"].tolist(), "align them first"
     figures, unit = _figures([first, second], metrics, draws, seed)
     differences = figures[0] - figures[1]
-    return {name: _interval(differences[at], level, unit) for at, name in enumerate(metrics)}
+    return {name: interval_of(differences[at], level, unit) for at, name in enumerate(metrics)}
 
 
 def scored_columns(predictions: Predictions) -> list[tuple[Floats, Floats]]:
@@ -225,7 +225,8 @@ def _ranking(target: Floats, score: Floats, group: npt.NDArray[np.intp]) -> Rank
     return Ranking(target[is_known] == 1, score[is_known], group[is_known])
 
 
-def _interval(figures: Floats, level: float, unit: str) -> Interval:
+def interval_of(figures: Floats, level: float, unit: str) -> Interval:
+    """float64 [1 + draws], the table's own figure first -> it, and the percentiles of its draws."""
     if not 0 < level < 1:
         raise ValueError(f"intervals: level must be in (0, 1), got {level}")
     figure, drawn = float(figures[0]), figures[1:]
