@@ -28,7 +28,9 @@ setup(
         "pyarrow>=15",
         "pydicom>=3.0",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "simplejpeg>=1.8",
+        "six",  # of the efficientnet package, which is installed without its dependencies
         "tomli-w>=1.0",
     ],
     extras_require={
@@ -45,7 +47,6 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
-            "scipy",
             "tensorflow-datasets>=4.9.9",
         ],
     },

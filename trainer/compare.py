@@ -12,10 +12,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from pipeline.align import align
 from pipeline.command_line import Parser, run
 from pipeline.errors import SettingsError
 from pipeline.predictions import predictions_file, read_predictions
-from trainer.ensemble import align
 from trainer.intervals import DRAWS, difference_intervals, intervals
 
 

@@ -22,7 +22,7 @@ from trainer.baselines.fold_run import Baseline, run_baseline
 from trainer.baselines.table import found_at_one_half
 from trainer.compare import main as compare_main
 from trainer.config import DataConfig
-from trainer.ensemble import main as ensemble_main
+from trainer.ensemble.__main__ import main as ensemble_main
 from trainer.folds import fold_parts
 from trainer.metrics import evaluate
 

@@ -6,11 +6,16 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from pipeline.combine import logits_of, read_ensemble
 from pipeline.predictions import read_predictions, write_predictions
 from predictions_factory import BINARY, MULTICLASS, MULTILABEL, toy_predictions
-from trainer.ensemble import logits_of, main
+from trainer.ensemble.__main__ import main
+from trainer.ensemble.methods import METHODS
+from trainer.metrics import evaluate
 
 
 def save(path, predictions, change=lambda frame: frame):
@@ -124,3 +129,178 @@ def test_help_starts_no_tensorflow(module):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--" in done.stdout
+
+
+def run_ensemble(tmp_path, *flags, label=BINARY, members=3, rows=60):
+    """Three members of one label combined into `out.parquet`: their predictions, and exit code."""
+    tables = [toy_predictions(label, rows, 3, seed) for seed in range(members)]
+    files = [save(tmp_path / f"m{place}.parquet", table) for place, table in enumerate(tables)]
+    return tables, files, main([*files, *flags, "--output", str(tmp_path / "out.parquet")])
+
+
+@pytest.mark.parametrize("label", [BINARY, MULTICLASS, MULTILABEL], ids=lambda label: label.kind)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_file_of_an_ensemble_scores_other_rows(tmp_path, method, label):
+    tables, files, code = run_ensemble(tmp_path, "--method", method, label=label)
+    assert code == 0
+    ensemble = read_ensemble(str(tmp_path / "out.json"))
+    assert ensemble.method == method
+    probs = ensemble.combine(dict(zip(files, [table.probs for table in tables], strict=True)))
+    if method in ("mean", "geometric"):  # nothing is chosen: the same for all rows
+        written = read_predictions(str(tmp_path / "out.parquet")).probs
+        np.testing.assert_array_equal(probs.astype(np.float32), written)
+    assert np.isfinite(probs).all()
+
+
+def test_the_table_shows_what_choosing_flatters(tmp_path, capsys):
+    _, _, code = run_ensemble(tmp_path, "--method", "optimal")
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "on what chose it" in out
+    assert re.search(r"optimal of 3 +0\.\d{4} +0\.\d{4} +0\.\d{4} +0\.\d{4}\n", out), out
+    result = re.search(r"result: auc (0\.\d{4})", out)[1]
+    written = read_predictions(str(tmp_path / "out.parquet"))
+    assert result == f"{evaluate(written)['auc']:.4f}"
+    assert written.run["chosen_on"] == "folds"
+
+
+def test_members_selected_on_a_part_make_an_ensemble_that_is(tmp_path, capsys):
+    chosen = dataclasses.replace(toy_predictions(seed=1), run={"selected_on": ["fold0"]})
+    members = [
+        save(tmp_path / "a.parquet", toy_predictions()),
+        save(tmp_path / "b.parquet", chosen),
+    ]
+    assert main([*members, "--output", str(tmp_path / "out.parquet")]) == 0
+    assert "mean of 2: selected on fold0" in capsys.readouterr().out
+    assert read_predictions(str(tmp_path / "out.parquet")).run["selected_on"] == ["fold0"]
+    flags = ["--method", "rank", "--output", str(tmp_path / "out.parquet")]
+    assert main([*members, *flags]) == 0
+    result = capsys.readouterr().out.partition("result: ")[2]
+    assert "too high: fold0 chose while members were trained" in result
+
+
+@pytest.mark.parametrize("aggregate", ["group:mean", "group:max"])
+def test_patients_are_scored_as_one_when_asked(tmp_path, capsys, aggregate):
+    def by_patient(frame):
+        return frame.assign(target=frame["row"] // 6 % 2)
+
+    table = toy_predictions(rows=60)
+    member = save(tmp_path / "a.parquet", table, by_patient)
+    flags = ["--aggregate", aggregate, "--output", str(tmp_path / "out.parquet")]
+    assert main([member, *flags]) == 0
+    frame = by_patient(table.frame)
+    groups = frame.groupby("group").agg(
+        {"target": "max", "prob_malignant": aggregate.partition(":")[2]}
+    )
+    wanted = roc_auc_score(groups["target"], groups["prob_malignant"])
+    assert f"result: auc {wanted:.4f}" in capsys.readouterr().out
+
+
+def as_test_part(frame):
+    ids = [f"TEST_{row}" for row in frame["row"]]
+    return frame.assign(id=ids, part="test", fold=-1, target=-1)
+
+
+def test_a_submission_is_scored_by_the_ensemble_of_all_folds(tmp_path):
+    tests = [toy_predictions(seed=10 + place) for place in range(3)]
+    files = [
+        save(tmp_path / f"t{place}.parquet", table, as_test_part)
+        for place, table in enumerate(tests)
+    ]
+    file = tmp_path / "submission.csv"
+    flags = ["--method", "greedy", "--submission", str(file), "--apply_to", *files]
+    _, members, code = run_ensemble(tmp_path, *flags)
+    assert code == 0
+    table = pd.read_csv(file)
+    assert list(table) == ["image_name", "target"]
+    assert table["image_name"].tolist() == [f"TEST_{row}" for row in range(12)]
+    by_name = dict(zip(members, [table.probs for table in tests], strict=True))
+    wanted = read_ensemble(str(tmp_path / "out.json")).combine(by_name)[:, 0]
+    np.testing.assert_allclose(table["target"], wanted, rtol=1e-6)
+
+
+def test_a_submission_may_be_of_a_part_of_the_members(tmp_path):
+    def last_are_test(frame):
+        is_test = frame["row"] >= 8
+        frame.loc[is_test, ["part", "fold", "target"]] = ["test", -1, -1]
+        return frame
+
+    files = [
+        save(tmp_path / f"m{seed}.parquet", toy_predictions(MULTICLASS, seed=seed), last_are_test)
+        for seed in range(2)
+    ]
+    file = tmp_path / "s.csv"
+    flags = ["--output", str(tmp_path / "out.parquet"), "--submission", str(file)]
+    assert main([*files, *flags, "--submission_columns", "id,score"]) == 0
+    table = pd.read_csv(file)
+    assert list(table) == ["id", "score"]
+    members = [read_predictions(name).probs[8:, 1:].sum(axis=1) for name in files]
+    np.testing.assert_allclose(table["score"], np.mean(members, axis=0), rtol=1e-6)
+
+
+def test_rows_that_chose_are_left_out_of_the_file(tmp_path):
+    def given(frame):
+        frame["part"] = np.where(frame["row"] < 30, "val", "holdout")
+        return frame.assign(fold=-1)
+
+    files = [
+        save(tmp_path / f"m{seed}.parquet", toy_predictions(rows=60, seed=seed), given)
+        for seed in range(2)
+    ]
+    flags = ["--method", "stacking", "--select_on", "val"]
+    assert main([*files, *flags, "--output", str(tmp_path / "out.parquet")]) == 0
+    written = read_predictions(str(tmp_path / "out.parquet"))
+    assert set(written.frame["part"]) == {"holdout"}
+    assert written.run["chosen_on"] == "val"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--metric", "acu"], 2, "did you mean 'auc'?"),
+        (["--aggregate", "group:median"], 2, "did you mean 'group:mean'?"),
+        (["--weights", "1,2,3"], 2, "the method must be weighted, got mean"),
+        (["--method", "weighted", "--weights", "1,2"], 2, "there must be 3 of 0 or more"),
+        (["--method", "weighted", "--weights", "1,-1,1"], 2, "there must be 3 of 0 or more"),
+        (["--part", "test"], 2, "the CSV to write must be named"),
+        (["--submission", "s.csv"], 1, "members must predict part 'test', got fold0, fold1, fold2"),
+        (["--submission", "s.csv", "--apply_to", "a.parquet"], 2, "a file for each of the 3"),
+        (["--submission", "s.csv", "--submission_columns", "id"], 2, "there must be 2, of the id"),
+        (["--select_on", "val"], 2, "unknown part 'val'; known are fold0, fold1, fold2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_that_do_not_fit_are_refused_and_nothing_is_written(
+    tmp_path, capfd, flags, code, message
+):
+    assert run_ensemble(tmp_path, *flags)[2] == code
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_one_id_in_different_given_parts_is_refused(tmp_path, capfd):
+    def in_part(part):
+        return lambda frame: frame.assign(fold=-1, part=part)
+
+    members = [
+        save(tmp_path / "a.parquet", toy_predictions(), in_part("val")),
+        save(tmp_path / "b.parquet", toy_predictions(seed=1), in_part("test")),
+    ]
+    assert main([*members, "--output", str(tmp_path / "out.parquet")]) == 1
+    assert "parts must be equal, got 12 rows in another part" in capfd.readouterr().err
+
+
+def test_predictions_without_rows_are_refused(tmp_path, capfd):
+    member = save(tmp_path / "a.parquet", toy_predictions(), lambda frame: frame.iloc[:0])
+    assert main([member, "--output", str(tmp_path / "out.parquet")]) == 1
+    assert "predictions must have rows, got none" in capfd.readouterr().err
+
+
+def test_members_of_one_class_are_combined_but_cannot_choose(tmp_path, capfd):
+    member = save(tmp_path / "a.parquet", toy_predictions(), lambda frame: frame.assign(target=0))
+    flags = [member, "--output", str(tmp_path / "out.parquet")]
+    assert main([*flags, "--method", "optimal"]) == 1
+    assert "must have positives and negatives for auc, got 12" in capfd.readouterr().err
+    assert main(flags) == 0
+    assert "n/a" in capfd.readouterr().out
