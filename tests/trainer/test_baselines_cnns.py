@@ -49,5 +49,5 @@ def test_the_recipe_names_them_and_they_have_no_published_weights(backbone):
     config = ModelConfig(backbone=backbone, dropout=0.0)
     model = build_model(config, image_size_px=16, metadata_width=0, outputs=2)
     assert model({"image": np.zeros((3, 16, 16, 3), np.float32)})["target"].shape == (3, 2)
-    with pytest.raises(ValueError, match=f"weights must be none for {backbone}"):
+    with pytest.raises(ValueError, match=f"weights must be a file or none for {backbone}"):
         ModelConfig(backbone=backbone, weights="imagenet")

@@ -131,9 +131,13 @@ def test_a_shard_damaged_while_training_is_named_and_a_mended_one_goes_on(
     [shard, *_] = manifest.shards_of(["fold2"])
     whole, iterate = (tmp_path / "records" / shard.file).read_bytes(), Loop.iterate
     flags = ("--folds", "0", "--set", "data.cache=none", "--set", "train.epochs=2")
+    flags = (*flags, "--set", "train.steps_per_call=1")
+    epochs = []
 
     def damaging(self, make):
-        if self.optimizer.iterations == 3:  # the first epoch is over
+        # The second epoch begins after a step of the first, whose records are then in its buffer.
+        epochs.append(self)
+        if len(epochs) == 2:
             damage(tmp_path / "records", shard)
         return iterate(self, make)
 
