@@ -61,6 +61,9 @@ def compare(first: str, second: str, *, draws: int = DRAWS, seed: int = 0) -> st
     for name, difference in differences.items():
         figures = "   ".join(figure[name].text() for figure in own)
         lines.append(f"{name:10}{difference.text(is_difference=True)}   of {figures}")
+    for name, member in zip(names, members, strict=True):
+        if parts := member.run.get("selected_on"):
+            lines.append(f"{name} was selected on {', '.join(parts)}: its figures flatter it")
     return "\n".join(lines)
 
 

@@ -94,10 +94,11 @@ def choose_rows(rows: pd.DataFrame, label: LabelInfo, images: int) -> list[int]:
     """
     queues = [rows.loc[mask, "row"].sort_values().tolist() for mask in _class_masks(rows, label)]
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*queues))
-    chosen = list(dict.fromkeys(row for row in in_turn if row is not None))[:images]
+    known = list(dict.fromkeys(row for row in in_turn if row is not None))
+    chosen = known[:images]
     if images < 2 or len(chosen) < images:
         raise SettingsError(
-            f"--overfit must be from 2 to the {len(chosen)} training images with a label, "
+            f"--overfit must be from 2 to the {len(known)} training images with a label, "
             f"got {images}"
         )
     if sum(bool({*queue} & {*chosen}) for queue in queues) < 2:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -68,6 +69,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags and writes the page."""
     flags = build_parser().parse(argv)
+    # TensorFlow notes CPU features, and a missing GPU as an error; what is one for us it raises.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def job() -> int:
         recipe = load_recipe(flags.config)[0] if flags.config else {}

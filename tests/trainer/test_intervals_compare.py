@@ -47,6 +47,14 @@ def test_each_figure_stands_beside_the_difference(tmp_path, capsys, better):
         assert part in lines[0]
 
 
+def test_a_run_that_was_selected_on_a_part_is_named(tmp_path, capsys, better):
+    chosen = dataclasses.replace(better, run={**better.run, "selected_on": ["fold0", "fold1"]})
+    files = [save(tmp_path / "a.parquet", chosen), save(tmp_path / "b.parquet", better)]
+    assert main([*files, "--draws", "20"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"{files[0]} was selected on fold0, fold1: its figures flatter it"
+
+
 def test_rows_are_matched_by_id_whatever_their_order(tmp_path, capsys, better):
     shuffled = dataclasses.replace(better, frame=better.frame.sample(frac=1, random_state=0))
     files = [save(tmp_path / "a.parquet", better), save(tmp_path / "b.parquet", shuffled)]
