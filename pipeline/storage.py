@@ -7,6 +7,7 @@ process. Paths are strings, so that an object store can stand behind the same fe
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import platform
 import secrets
@@ -96,6 +97,23 @@ def writing(path: str) -> Iterator[IO[bytes]]:
         with _written_through(temporary) as file:
             yield file
         temporary.replace(target)
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[int]:
+    """Holds the lock of a file, which is made if need be; its descriptor.
+
+    Raises BlockingIOError while another process holds it. One that ends in any way lets it go,
+    but those that were started with the descriptor keep it.
+    """
+    target = Path(_local(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def remove_tree(folder: str) -> None:

@@ -7,10 +7,11 @@ shards or a killed process left behind is never taken for a result.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
@@ -28,6 +29,7 @@ from trainer.config import Config
 from trainer.folds import FoldParts
 
 CONFIG_NAME = "config.toml"
+LOCK_NAME = "training.lock"
 RECORDS_NAME = "records.json"
 METRICS_NAME = "metrics.jsonl"
 NAN_BATCH_NAME = "nan_batch.csv"  # row and id of the batch on which training failed
@@ -94,6 +96,25 @@ def withdraw_fold(run: str, number: int) -> None:
     """Removes the predictions of a fold and of the run, which say "complete", before training."""
     storage.remove(storage.join(run, PREDICTIONS_NAME))
     storage.remove(storage.join(fold_folder(run, number), PREDICTIONS_NAME))
+
+
+@contextlib.contextmanager
+def alone_in_folds(run: str, numbers: Iterable[int]) -> Iterator[None]:
+    """Within it no other process trains these folds of the run.
+
+    Raises SettingsError while one does. Other folds of the same run may be trained elsewhere.
+    """
+    with contextlib.ExitStack() as stack:
+        for number in numbers:
+            folder = fold_folder(run, number)
+            try:
+                stack.enter_context(storage.locked(storage.join(folder, LOCK_NAME)))
+            except BlockingIOError as error:
+                raise SettingsError(
+                    f"{folder}: no other process must train this fold, got one that does; wait for "
+                    "it, name other --folds, or give another --run"
+                ) from error
+        yield
 
 
 def clear_fold(run: str, number: int) -> None:

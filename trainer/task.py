@@ -39,6 +39,7 @@ from trainer.folds import (
 )
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
+    alone_in_folds,
     clear_fold,
     finished_fold,
     fold_digests,
@@ -114,17 +115,8 @@ def train(flags: argparse.Namespace, stopping: Stopping) -> int:
     for fold in waiting:
         find_source(config, manifest, fold, flags.run)
     if waiting:
-        started = _start(flags, recipe, stopping)
-        from trainer.fold_run import train_fold
-
-        if flags.fresh:
-            for fold in waiting:
-                clear_fold(flags.run, fold.number)
-        start_run(flags.run, config, manifest)
-        for fold in waiting:
-            if not has_auc(manifest, fold.validation):
-                print(f"fold {fold.number}: AUC is n/a, for its validation rows are of one class")
-            train_fold(started, fold)
+        with alone_in_folds(flags.run, [fold.number for fold in waiting]):
+            _train_folds(flags, recipe, waiting, stopping)
     digests = {fold.number: fold_digests(config, manifest, fold) for fold in recipe.folds}
     predictions = gather_folds(flags.run, digests)
     print(fold_table(fold_figures(predictions)))
@@ -193,6 +185,23 @@ def _unfinished(run_folder: str, recipe: _Recipe) -> tuple[FoldParts, ...]:
             )
         waiting.append(fold)
     return tuple(waiting)
+
+
+def _train_folds(
+    flags: argparse.Namespace, recipe: _Recipe, folds: Sequence[FoldParts], stopping: Stopping
+) -> None:
+    started = _start(flags, recipe, stopping)
+    from trainer.fold_run import train_fold
+
+    if flags.fresh:
+        for fold in folds:
+            clear_fold(flags.run, fold.number)
+    manifest = recipe.records.manifest
+    start_run(flags.run, recipe.config, manifest)
+    for fold in folds:
+        if not has_auc(manifest, fold.validation):
+            print(f"fold {fold.number}: AUC is n/a, for its validation rows are of one class")
+        train_fold(started, fold)
 
 
 def _start(flags: argparse.Namespace, recipe: _Recipe, stopping: Stopping) -> Run:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,22 @@ def test_a_folder_that_is_not_there_has_no_names(tmp_path):
 def test_an_address_is_refused():
     with pytest.raises(ValueError, match="path must be a local one"):
         storage.read_bytes("gs://bucket/file")
+
+
+def test_a_lock_is_held_by_one_process_and_let_go_when_it_ends(tmp_path):
+    path = str(tmp_path / "folder" / "a.lock")
+    program = "import sys, time; from pipeline import storage\n"
+    program += f"with storage.locked({path!r}): print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(BlockingIOError), storage.locked(path):
+        pass
+    holder.kill()
+    holder.wait()
+    with storage.locked(path):
+        pass

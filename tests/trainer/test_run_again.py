@@ -4,8 +4,10 @@ import dataclasses
 import json
 import shutil
 
+import pandas as pd
 import pytest
 
+from pipeline import storage
 from pipeline.predictions import read_predictions
 from pipeline.records.manifest import write_manifest
 from records_factory import write_toy_records
@@ -58,6 +60,16 @@ def test_folds_are_trained_again_on_shards_that_changed_and_it_is_said(again, ca
     assert (after["logit_malignant"] != before["logit_malignant"]).any()
     assert train(again, "--folds", "0,1") == 0
     assert capsys.readouterr().out.count("is complete: skipped") == 2
+
+
+def test_a_fold_that_another_process_trains_is_refused_and_left_alone(again, capsys):
+    before = read_predictions(f"{again}/run").frame
+    with storage.locked(f"{again}/run/fold1/training.lock"):
+        assert train(again, "--folds", "0,1", "--fresh") == 2
+        assert "fold1: no other process must train this fold" in capsys.readouterr().err
+        pd.testing.assert_frame_equal(read_predictions(f"{again}/run").frame, before)
+        assert train(again, "--folds", "0", "--fresh") == 0
+    assert train(again, "--folds", "1", "--fresh") == 0
 
 
 def test_a_shard_that_a_fold_does_not_read_leaves_it_complete(again, capsys):

@@ -8,7 +8,6 @@ start them elsewhere.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import signal
@@ -56,21 +55,18 @@ def launching(folder: str) -> Iterator[Launch]:
     Raises:
       SettingsError: another search works there.
     """
-    Path(storage.join(folder)).mkdir(parents=True, exist_ok=True)
-    lock = os.open(storage.join(folder, LOCK_NAME), os.O_CREAT | os.O_RDWR)
-    search_ended, search_runs = os.pipe()  # the second end is this process's alone
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = stack.enter_context(storage.locked(storage.join(folder, LOCK_NAME)))
         except BlockingIOError as error:
             raise SettingsError(
                 f"{folder}: no other search must be at work here, got one, or a trial of one that "
                 "is about to end; wait for it, or give another --run"
             ) from error
+        search_ended, search_runs = os.pipe()  # the second end is this process's alone
+        stack.callback(os.close, search_ended)
+        stack.callback(os.close, search_runs)
         yield functools.partial(_start, lock, search_ended)
-    finally:
-        for descriptor in (lock, search_ended, search_runs):
-            os.close(descriptor)
 
 
 def run_trials(
