@@ -191,12 +191,17 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
       SettingsError: naming the file and the flags, the key, the rule and the value.
     """
+    tables, where = read_tables(path, overrides)
+    tables = {name: table for name, table in tables.items() if table is not None}
+    return from_tables(Config, _as_typed(tables), where)
+
+
+def read_tables(path: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """The same before it is checked: plain tables, and what files and flags to name in messages."""
     tables, where = load_recipe(path) if path else ({}, "defaults")
     for text in overrides:
         tables = merge(tables, parse_override(text))
-    tables = {name: table for name, table in tables.items() if table is not None}
-    where = " ".join([where, *(f"--set {text}" for text in overrides)])
-    return from_tables(Config, _as_typed(tables), where)
+    return tables, " ".join([where, *(f"--set {text}" for text in overrides)])
 
 
 def resolve(config: Config, manifest: Manifest) -> Config:

@@ -15,7 +15,6 @@ call under way and with all of it saved (a second one ends at once).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import os
 import sys
@@ -24,19 +23,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.command_line import Parser, run
 from pipeline.records.manifest import read_rows
-from pipeline.stream.augment.ops import Op
-from pipeline.stream.augment.recipe import build_ops
-from pipeline.stream.extras import open_extras, pin_extras, refuse_leaks, with_extra_rows
-from pipeline.stream.records import Portion, Records, open_records
-from trainer.config import Config, load_config, resolve
-from trainer.folds import (
-    FoldParts,
-    check_choosable,
-    check_examples,
-    choose_folds,
-    fold_parts,
-    has_auc,
-)
+from pipeline.stream.extras import refuse_leaks, with_extra_rows
+from pipeline.stream.records import open_records
+from trainer.folds import FoldParts, check_choosable, has_auc
+from trainer.recipe import Recipe, read_recipe
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
     alone_in_folds,
@@ -50,7 +40,7 @@ from trainer.run_folder import (
 )
 from trainer.running.stopping import Stopped, Stopping
 from trainer.stages.source import find_source
-from trainer.strategy import check_replicas, make_strategy
+from trainer.strategy import make_strategy
 
 if TYPE_CHECKING:
     from trainer.running.setup import Run
@@ -132,43 +122,21 @@ def check_learning(flags: argparse.Namespace, stopping: Stopping) -> int:
     return overfit(started, recipe.chosen[0], images=flags.overfit)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """What the command line asks for, checked."""
-
-    records: Records
-    extras: tuple[Portion, ...]
-    config: Config
-    folds: tuple[FoldParts, ...]
-    chosen: tuple[FoldParts, ...]
-    ops: tuple[Op, ...]
-
-
-def _read_recipe(flags: argparse.Namespace) -> _Recipe:
-    records = open_records(flags.records, allow_failures=flags.allow_failures)
-    config = resolve(load_config(flags.config, flags.overrides), records.manifest)
-    extras = open_extras(
-        config.extra,
-        records,
-        image_size_px=config.data.image_size_px,
+def _read_recipe(flags: argparse.Namespace) -> Recipe:
+    recipe = read_recipe(
+        open_records(flags.records, allow_failures=flags.allow_failures),
+        flags.config,
+        flags.overrides,
+        folds=flags.folds,
         allow_failures=flags.allow_failures,
+        replicas=flags.replicas,
     )
-    config = dataclasses.replace(config, extra=pin_extras(config.extra, extras))
-    folds = fold_parts(records.manifest, config.data)
-    chosen = choose_folds(folds, flags.folds)
-    check_examples(
-        records.manifest, chosen, config.train.batch_size, config.optimizer.accumulate_steps
-    )
-    if flags.replicas is not None:
-        check_replicas(flags.replicas, config.train.batch_size)
-    ops = build_ops(config.augment)
-    refuse_leaks(records, extras, config.extra, [fold.validation for fold in chosen])
-    return _Recipe(
-        records=records, extras=extras, config=config, folds=folds, chosen=chosen, ops=ops
-    )
+    validations = [fold.validation for fold in recipe.chosen]
+    refuse_leaks(recipe.records, recipe.extras, recipe.config.extra, validations)
+    return recipe
 
 
-def _unfinished(run_folder: str, recipe: _Recipe) -> tuple[FoldParts, ...]:
+def _unfinished(run_folder: str, recipe: Recipe) -> tuple[FoldParts, ...]:
     """The folds that are asked for and not complete."""
     manifest = recipe.records.manifest
     refuse_another_run(run_folder, recipe.config, manifest)
@@ -188,7 +156,7 @@ def _unfinished(run_folder: str, recipe: _Recipe) -> tuple[FoldParts, ...]:
 
 
 def _train_folds(
-    flags: argparse.Namespace, recipe: _Recipe, folds: Sequence[FoldParts], stopping: Stopping
+    flags: argparse.Namespace, recipe: Recipe, folds: Sequence[FoldParts], stopping: Stopping
 ) -> None:
     started = _start(flags, recipe, stopping)
     from trainer.fold_run import train_fold
@@ -204,7 +172,7 @@ def _train_folds(
         train_fold(started, fold)
 
 
-def _start(flags: argparse.Namespace, recipe: _Recipe, stopping: Stopping) -> Run:
+def _start(flags: argparse.Namespace, recipe: Recipe, stopping: Stopping) -> Run:
     """Starts TensorFlow, after all that can be refused without it.
 
     It notes CPU features, and a missing GPU as an error, on stderr; what is an error for us it

@@ -18,15 +18,13 @@ from pipeline import storage
 from pipeline.errors import SettingsError
 from pipeline.predictions import Predictions, concatenate
 from pipeline.records.manifest import Manifest
-from pipeline.settings import differences, load_recipe, merge, parse_override, to_tables, to_toml
-from pipeline.stream.augment.recipe import build_ops
-from pipeline.stream.extras import open_extras, pin_extras
+from pipeline.settings import differences, to_tables, to_toml
 from pipeline.stream.records import Records
-from trainer.config import Config, load_config, resolve
-from trainer.folds import FoldParts, check_choosable, check_examples, choose_folds, fold_parts
+from trainer.config import Config, read_tables
+from trainer.folds import FoldParts, check_choosable
+from trainer.recipe import read_recipe
 from trainer.run_folder import finished_fold, fold_digests
 from trainer.search.space import Combination
-from trainer.strategy import check_replicas
 
 TRIALS_NAME = "trials"
 TRIAL_NAME = "trial.json"
@@ -47,38 +45,27 @@ class Base:
     def recipe(self, combination: Combination) -> tuple[Config, tuple[FoldParts, ...]]:
         """The resolved recipe of a combination and its folds, checked as `trainer.task` does.
 
-        But for images that extra records share with the validation parts: to look for them takes
-        minutes, and the task itself does, before it starts TensorFlow.
+        But for leaks of extra records, which the task itself looks for before it starts TensorFlow.
 
         Raises:
           SettingsError: a key is unknown, or settings do not fit each other or the records.
         """
-        texts = [f"{key}={value}" for key, value in combination.items()]
-        manifest = self.records.manifest
-        config = resolve(load_config(self.config_path, [*self.overrides, *texts]), manifest)
-        extras = open_extras(
-            config.extra,
+        recipe = read_recipe(
             self.records,
-            image_size_px=config.data.image_size_px,
+            self.config_path,
+            [*self.overrides, *(f"{key}={value}" for key, value in combination.items())],
+            folds=self.folds,
             allow_failures=self.allow_failures,
+            replicas=self.replicas,
         )
-        config = dataclasses.replace(config, extra=pin_extras(config.extra, extras))
-        chosen = choose_folds(fold_parts(manifest, config.data), self.folds)
-        train = config.train
-        check_examples(manifest, chosen, train.batch_size, config.optimizer.accumulate_steps)
-        if self.replicas is not None:
-            check_replicas(self.replicas, train.batch_size)
-        if train.keep == "best":
-            check_choosable(manifest, chosen)
-        build_ops(config.augment)
-        return config, chosen
+        if recipe.config.train.keep == "best":
+            check_choosable(self.records.manifest, recipe.chosen)
+        return recipe.config, recipe.chosen
 
     def identity(self) -> dict[str, Any]:
         """Plain JSON: the records and the recipe as it is written, whether or not it is whole."""
         manifest = self.records.manifest
-        tables = load_recipe(self.config_path)[0] if self.config_path else {}
-        for text in self.overrides:
-            tables = merge(tables, parse_override(text))
+        tables, _ = read_tables(self.config_path, self.overrides)
         about = {
             "records": {
                 "name": manifest.name,
