@@ -31,6 +31,7 @@ setup(
         "scipy>=1.13",
         "simplejpeg>=1.8",
         "six",  # of the efficientnet package, which is installed without its dependencies
+        "threadpoolctl>=3.5",
         "tomli-w>=1.0",
     ],
     extras_require={

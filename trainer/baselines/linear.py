@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from trainer.metrics import roc_auc
 
@@ -48,6 +49,9 @@ class Linear:
         return np.asarray(features @ self.weights + self.bias)
 
 
+# BLAS threads that wait for each other spin: matrices this small gain nothing by a second one, and
+# on a machine that others use as well they have taken thirty times as long.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_linear(
     kind: LinearKind,
     features: npt.NDArray[np.float32],
