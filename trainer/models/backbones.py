@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import SettingsError
 from trainer.models.deck_cnns import conv_64_32, conv_75_125
+from trainer.models.small_resnet import small_resnet, small_resnet_color
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -128,6 +129,8 @@ def _variants(build: Callable[..., tf.Tensor]) -> dict[str, Backbone]:
 
 BACKBONES: dict[str, Backbone] = {
     "small-cnn": small_cnn,
+    "small-resnet": small_resnet,
+    "small-resnet-color": small_resnet_color,
     "conv-64-32": conv_64_32,
     "conv-75-125": conv_75_125,
     **_variants(keras_efficientnet),
