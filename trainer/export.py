@@ -18,6 +18,7 @@ Exit codes as of `trainer.task`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import logging
@@ -25,14 +26,16 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from pipeline import storage
 from pipeline.command_line import Parser, names, run
 from pipeline.errors import SettingsError
 from pipeline.metadata import MetadataEncoder
 from pipeline.predictions import PREDICTIONS_NAME, Predictions, output_classes, read_predictions
+from pipeline.records.manifest import read_manifest
 from trainer.config import Config, load_config
-from trainer.run_folder import CONFIG_NAME, checkpoint_folder, fold_folder
+from trainer.run_folder import CONFIG_NAME, checkpoint_folder, fold_folder, records_made
 
 SCHEMA_VERSION = 1
 MODEL_NAME = "model.json"
@@ -47,6 +50,10 @@ def build_parser() -> Parser:
         help="a run folder of trainer.task (default: AIP_MODEL_DIR, which Vertex AI sets)",
     )
     parser.add_argument("--folds", default="all", help="all that are complete (default), or 0,1")
+    parser.add_argument(
+        "--records",
+        help="the run's records, for a run that was begun before it noted what they are",
+    )
     parser.add_argument("--output", metavar="DIR", help="where foldK/ go (default: RUN/export)")
     return parser
 
@@ -69,19 +76,28 @@ def export(flags: argparse.Namespace) -> int:
     config = load_config(path)
     complete = _complete_folds(flags.run, hashlib.sha256(storage.read_bytes(path)).hexdigest())
     chosen = _chosen_folds(complete, flags.folds, flags.run)
+    records = records_made(flags.run, read_manifest(flags.records) if flags.records else None)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for fold in chosen:
         folder = storage.join(output, f"fold{fold}")
-        export_fold(flags.run, fold, config, complete[fold], folder)
+        export_fold(flags.run, fold, config, complete[fold], folder, records)
         print(f"fold {fold}: {folder}", flush=True)
     return 0
 
 
 def export_fold(
-    run_folder: str, fold: int, config: Config, predictions: Predictions, folder: str
+    run_folder: str,
+    fold: int,
+    config: Config,
+    predictions: Predictions,
+    folder: str,
+    records: dict[str, Any] | None,
 ) -> None:
-    """Writes the SavedModel of one complete fold into `folder`; what was there is replaced."""
+    """Writes the SavedModel of one complete fold into `folder`; what was there is replaced.
+
+    `records` are what `records_made` tells of them.
+    """
     from trainer.exported.columns import Columns  # after what can be refused without TensorFlow
     from trainer.exported.graph import save_model
     from trainer.exported.weights import load_trained
@@ -109,7 +125,9 @@ def export_fold(
         "kind": label.kind,
         "classes": list(output_classes(label)),  # of the columns of logits and probs
         "positive": list(label.positive),
+        "label": dataclasses.asdict(label),
         "columns": columns.describe() if columns else [],
+        "records": records,  # what beam_jobs.score_images prepares images like
         "step": trained.step,  # of the training, whose weights these are
         "is_averaged": trained.is_averaged,
         "run": predictions.run,

@@ -71,8 +71,8 @@ def tensorboard_folder(run: str, number: int) -> str:
 
 
 def start_run(run: str, config: Config, manifest: Manifest) -> None:
-    """Writes what the run is of: the resolved recipe, and which records."""
-    records = json.dumps(_identity(manifest), indent=1) + "\n"
+    """Writes what the run is of: the resolved recipe, which records, and how they were made."""
+    records = json.dumps({**_identity(manifest), **_made(manifest)}, indent=1) + "\n"
     storage.write_text(storage.join(run, RECORDS_NAME), records)
     storage.write_text(storage.join(run, CONFIG_NAME), to_toml(config))
 
@@ -85,11 +85,29 @@ def refuse_another_run(run: str, config: Config, manifest: Manifest) -> None:
     """
     path = storage.join(run, RECORDS_NAME)
     if storage.exists(path):
-        there = json.loads(storage.read_text(path))
-        _refuse(run, "records", differences(there, _identity(manifest)))
+        there, identity = json.loads(storage.read_text(path)), _identity(manifest)
+        there = {key: value for key, value in there.items() if key in identity}
+        _refuse(run, "records", differences(there, identity))
     path = storage.join(run, CONFIG_NAME)
     if storage.exists(path):
         _refuse(run, "config", differences(load_toml(path), to_tables(config)))
+
+
+def records_made(run: str, manifest: Manifest | None = None) -> dict[str, Any] | None:
+    """The size of the run's records, how they were rendered, and their spec.
+
+    A run of an older version does not know them: of those the manifest must be given, else None.
+    SettingsError where it is of other records.
+    """
+    there = json.loads(storage.read_text(storage.join(run, RECORDS_NAME)))
+    if manifest is not None:
+        identity = _identity(manifest)
+        differing = differences({key: there.get(key) for key in identity}, identity)
+        if differing:
+            raise SettingsError(f"--records must be the run's own, got other {differing[0]}")
+        there |= _made(manifest)
+    keys = ("size", "render", "spec")
+    return {key: there[key] for key in keys} if all(key in there for key in keys) else None
 
 
 def withdraw_fold(run: str, number: int) -> None:
@@ -172,6 +190,10 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
         "plan_digest": manifest.plan_digest,  # table, labels, parts and seed
         "render_digest": manifest.render_digest,  # size, fit and quality
     }
+
+
+def _made(manifest: Manifest) -> dict[str, Any]:
+    return {"size": manifest.size, "render": manifest.render, "spec": manifest.spec}
 
 
 def _vertex_folder(variable: str, number: int) -> str | None:

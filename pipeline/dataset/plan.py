@@ -136,13 +136,18 @@ def write_plan(folder: str, plan: Plan, rows: pd.DataFrame, may_replace: bool = 
                 f"{', '.join(differing)}; write into another --output, or give --overwrite to "
                 "start this one afresh"
             )
+    write_plan_rows(folder, rows, [shard.rows for shard in plan.shards])
+
+
+def write_plan_rows(folder: str, rows: pd.DataFrame, sizes: Sequence[int]) -> None:
+    """Writes `plan.parquet`, a row group a shard; `sizes` are the shards' numbers of rows."""
     table = pa.Table.from_pandas(rows, preserve_index=False)
     path = storage.join(folder, "plan.parquet")
     with storage.writing(path) as file, pq.ParquetWriter(file, table.schema) as writer:
         start = 0
-        for shard in plan.shards:
-            writer.write_table(table.slice(start, shard.rows), row_group_size=shard.rows)
-            start += shard.rows
+        for size in sizes:
+            writer.write_table(table.slice(start, size), row_group_size=size)
+            start += size
 
 
 def read_plan(folder: str) -> Plan:

@@ -27,6 +27,8 @@ from pipeline.settings import nearest
 # An absolute path, a step up, an empty name; a backslash is a slash elsewhere.
 _LEAVES_ROOT = r"^/|//|(?:^|/)\.\.(?:/|$)|\\|\x00"
 
+NO_LABEL = "no label is named: all rows are one part, unlabelled, with target -1"  # a note
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
@@ -80,7 +82,7 @@ def read_table(spec: DatasetSpec) -> Table:
         units, note = join_groups(spec.folds.join_groups, ids, groups)
         notes = (*notes, note)
     if label.kind == "none" and spec.folds.column is None:
-        notes = (*notes, "no label is named: all rows are one part, unlabelled, with target -1")
+        notes = (*notes, NO_LABEL)
     unknown = int((target == -1).sum())
     if label.kind in ("binary", "multiclass") and unknown:
         has = "row has" if unknown == 1 else "rows have"

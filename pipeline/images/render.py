@@ -76,6 +76,13 @@ class Rendered:
         return tuple(size for size, fitted in self.fitted.items() if fitted.enlarges)
 
 
+def refuse_enlarged(rendered: Rendered, size: int, spec: RenderSpec) -> None:
+    """`ImageError` where the source is too small for a size and `no_enlarge` forbids it."""
+    if spec.no_enlarge and size in rendered.enlarged:
+        found = f"{rendered.width}×{rendered.height} pixels, under {size} px"
+        raise ImageError("too_small", found)
+
+
 def render(data: bytes, sizes: Sequence[int], spec: RenderSpec) -> Rendered:
     """Image bytes and sizes in pixels → a JPEG of each size; `ImageError` where there is no image.
 

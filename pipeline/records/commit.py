@@ -11,7 +11,7 @@ import dataclasses
 import importlib.metadata
 import io
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -101,14 +101,24 @@ def write_failed(output: str, sizes: Sequence[int | None], plan: Plan, rows: pd.
             for failure in read_done(output, size, shard.file).failures:
                 failures[failure.row] = failure
                 lacking[failure.row].append(size_name(size))
+    write_failed_rows(storage.join(output, "failed.csv"), rows, failures, lacking)
+    return len(failures)
+
+
+def write_failed_rows(
+    path: str,
+    rows: pd.DataFrame,
+    failures: Mapping[int, Failure],
+    lacking: Mapping[int, Sequence[str]],
+) -> None:
+    """Writes a table of failed rows; `rows` has row, id and path, `lacking` the sizes by row."""
     failed = rows.loc[rows["row"].isin(list(failures)), ["row", "id", "path"]].sort_values("row")
     failed["reason"] = [failures[row].reason for row in failed["row"]]
     failed["found"] = [failures[row].text for row in failed["row"]]
     failed["sizes"] = [" ".join(lacking[row]) for row in failed["row"]]
     buffer = io.StringIO()
     failed.drop(columns="row").to_csv(buffer, index=False, lineterminator="\n")
-    storage.write_text(storage.join(output, "failed.csv"), buffer.getvalue())
-    return len(failed)
+    storage.write_text(path, buffer.getvalue())
 
 
 def pixel_statistics(

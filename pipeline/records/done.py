@@ -147,8 +147,12 @@ def find_finished(
         return None
     if (done.plan_digest, done.render_digest) != (plan_digest, digest):
         return None
-    is_whole = len(data) == done.bytes and hashlib.sha256(data).hexdigest() == done.sha256
-    return done if is_whole else None
+    return done if is_whole(data, done.bytes, done.sha256) else None
+
+
+def is_whole(data: bytes, length: int, sha256: str) -> bool:
+    """Whether a file's data is what was written: of that length and SHA-256."""
+    return len(data) == length and hashlib.sha256(data).hexdigest() == sha256
 
 
 def write_done(output: str, done: ShardDone) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from pipeline import storage
 from pipeline.dataset.plan import Plan, read_shard_rows
 from pipeline.images.image_error import ImageError
-from pipeline.images.render import Rendered, RenderSpec, render
+from pipeline.images.render import Rendered, RenderSpec, refuse_enlarged, render
 from pipeline.images.source_file import read_source
 from pipeline.ordered import map_ordered
 from pipeline.records.done import (
@@ -129,9 +129,11 @@ def _failure_at(
     """
     if isinstance(result, Failure):
         return result
-    if spec.no_enlarge and result.rendered is not None and size in result.rendered.enlarged:
-        text = f"{result.rendered.width}×{result.rendered.height} pixels, under {size} px"
-        return Failure(row=int(row["row"]), reason="too_small", text=text)
+    if result.rendered is not None and size is not None:
+        try:
+            refuse_enlarged(result.rendered, size, spec)
+        except ImageError as error:
+            return Failure(row=int(row["row"]), reason=error.reason, text=error.text)
     return None
 
 

@@ -1,0 +1,202 @@
+"""What `score_images` does: rows → shards by Beam's RunInference → one table of scores."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import RunInference
+
+from beam_jobs.local import Workers, choose_workers, run_local, stopping_cleanly
+from beam_jobs.progress import FinishedShards, Progress
+from beam_jobs.score_shards import ROWS_SCORED, PrepareShard, SavedModels, ScoreJob, WriteScores
+from pipeline import storage
+from pipeline.combine import Ensemble, read_ensemble
+from pipeline.errors import SettingsError
+from pipeline.scoring.average import check_ensemble
+from pipeline.scoring.exported import Member, all_models, find_members, render_otherwise
+from pipeline.scoring.finish import SUFFIXES, failed_path, write_output
+from pipeline.scoring.rows import Source, read_rows
+from pipeline.scoring.work import (
+    ShardScores,
+    claim_work,
+    count_failures,
+    cut_rows,
+    find_scores,
+    work_folder,
+)
+
+
+def score_images(flags: argparse.Namespace) -> int:
+    """The job that `beam_jobs.score_images` describes; its exit code."""
+    _check(flags)
+    ensemble = read_ensemble(flags.ensemble) if flags.ensemble else None
+    otherwise = {name: getattr(flags, name) for name in ("fit", "max_pixels")}
+    members = render_otherwise(
+        find_members(flags.models or [], ensemble),
+        {name: value for name, value in otherwise.items() if value is not None},
+    )
+    label = all_models(members)[0].label
+    if ensemble is not None:
+        check_ensemble(ensemble, label, flags.ensemble)
+    source = Source(
+        images=flags.images, csv=flags.csv, id=flags.id, image_path=flags.image_path,
+        group=flags.group, missing=flags.missing, stems=flags.stems,
+    )  # fmt: skip
+    rows = read_rows(source, all_models(members))
+    notes = [*rows.notes]
+    if not flags.fit and not all(model.is_rendering_known for model in all_models(members)):
+        notes.append("the records do not say how they were rendered: --fit crop is taken")
+    work, shards = work_folder(flags.output), cut_rows(len(rows.frame), flags.rows_per_shard)
+    if flags.overwrite:
+        storage.remove_tree(work)
+    digest = claim_work(work, rows.frame, shards, _settings(flags, members))
+    print(f"{len(rows.frame):,} images, {_described(members)}", *notes, sep="\n", flush=True)
+    workers = choose_workers(flags.workers)
+    job = ScoreJob(
+        work=work,
+        digest=digest,
+        images=flags.images,
+        members=members,
+        ensemble=ensemble,
+        renderings=tuple(dict.fromkeys(model.rendering for model in all_models(members))),
+        batch_size=flags.batch_size,
+        threads=workers.threads,
+    )
+    _run(job, shards, workers)
+    storage.remove_leftovers(work)
+    scores = [_finished(job, shard) for shard in range(len(shards))]
+    sizes = [rendering.size for rendering in job.renderings]
+    reasons = write_output(
+        flags.output, rows.frame, scores, sizes, label, _about(flags, members, ensemble)
+    )
+    storage.remove_tree(work)
+    return _verdict(flags, len(rows.frame), reasons)
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """What can be refused before anything is read."""
+    if not flags.models and not flags.ensemble:
+        raise SettingsError("--models or --ensemble must be given: what trainer.export wrote")
+    if not flags.output.endswith(SUFFIXES):
+        raise SettingsError(f"--output must end in {' or '.join(SUFFIXES)}, got {flags.output!r}")
+    if flags.output == flags.csv:
+        raise SettingsError(f"--output must not be the table of --csv, got {flags.output!r}")
+    if flags.stems and flags.csv:
+        raise SettingsError("--stems must not be given with --csv, whose --id names images")
+    for name in ("rows_per_shard", "batch_size", "max_pixels", "workers"):
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            raise SettingsError(f"--{name} must be 1 or more, got {value}")
+    if not 0 <= flags.max_failures <= 1:
+        raise SettingsError(f"--max_failures must be in [0, 1], got {flags.max_failures}")
+    if not storage.exists(flags.images):
+        raise SettingsError(f"--images must be a folder that is there, got {flags.images!r}")
+    if importlib.util.find_spec("tensorflow") is None:
+        raise SettingsError(
+            "TensorFlow must be installed to score images, got none; pip install 'foldstream[cpu]'"
+        )
+
+
+def _settings(flags: argparse.Namespace, members: Sequence[Member]) -> dict[str, Any]:
+    """What the scores follow from, beside the rows."""
+    ensemble = storage.read_bytes(flags.ensemble) if flags.ensemble else b""
+    return {
+        "models": [model.digest for model in all_models(members)],
+        "members": [len(member.models) for member in members],
+        "ensemble": hashlib.sha256(ensemble).hexdigest(),
+        "render": [
+            {"size": model.rendering.size, **dataclasses.asdict(model.rendering.spec)}
+            for model in all_models(members)
+        ],
+        "images": flags.images,
+        "batch_size": flags.batch_size,
+    }
+
+
+def _described(members: Sequence[Member]) -> str:
+    models = len(all_models(members))
+    if models == 1:
+        return "1 model"
+    runs = f" of {len(members)} members" if len(members) > 1 else ""
+    return f"{models} models{runs}"
+
+
+def _run(job: ScoreJob, shards: Sequence[int], workers: Workers) -> None:
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if workers.processes > 1:  # each by itself would take all cores
+        environment["TF_NUM_INTRAOP_THREADS"] = str(workers.threads)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "shard numbers" >> beam.Create(range(len(shards)), reshuffle=True)  # int
+            | "prepare" >> beam.ParDo(PrepareShard(job))  # [Prepared]
+            | "score" >> RunInference(SavedModels(job, environment))  # (shard, ShardScores)
+            | "write scores" >> beam.ParDo(WriteScores(job))
+        )
+
+    finished = FinishedShards(shards, lambda shard: count_failures(job.work, shard))
+    ROWS_SCORED.reset()
+    count = ROWS_SCORED.count if workers.processes == 1 else finished.count
+    progress = Progress("score_images", sum(shards), "images", "failed", count)
+    with stopping_cleanly([job.work]), _without_a_false_warning(), progress:
+        run_local(build, workers)
+
+
+@contextlib.contextmanager
+def _without_a_false_warning() -> Iterator[None]:
+    """Beam 2.77 takes a missing PyTorch for a system that doesn't tell of memory, and warns."""
+
+    def is_true(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Resource module is not available")
+
+    logging.getLogger().addFilter(is_true)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(is_true)
+
+
+def _finished(job: ScoreJob, shard: int) -> ShardScores:
+    scores = find_scores(job.work, shard, job.digest)
+    assert scores is not None, f"shard {shard} was written and is not there"
+    return scores
+
+
+def _about(
+    flags: argparse.Namespace, members: Sequence[Member], ensemble: Ensemble | None
+) -> dict[str, Any]:
+    """Where the scores come from, for whoever reads the file."""
+    about: dict[str, Any] = {
+        "members": [member.name for member in members],
+        "models": [model.digest for model in all_models(members)],
+    }
+    if ensemble is not None:
+        about["ensemble"] = ensemble.method
+    selected_on = {part for model in all_models(members) for part in model.selected_on}
+    return {**about, "selected_on": sorted(selected_on)} if selected_on else about
+
+
+def _verdict(flags: argparse.Namespace, rows: int, reasons: Mapping[str, int]) -> int:
+    failed = sum(reasons.values())
+    print(f"{rows - failed:,} images scored: {flags.output}")
+    if failed:
+        by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        print(f"{failed:,} rows failed ({by_reason}): {failed_path(flags.output)}")
+    if failed > flags.max_failures * rows:
+        print(
+            f"score_images: {failed:,} of {rows:,} rows failed, more than --max_failures "
+            f"{flags.max_failures:g} allows; the others are scored",
+            file=sys.stderr,
+        )
+        return 3
+    return 0

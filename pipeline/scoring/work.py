@@ -1,0 +1,153 @@
+"""The folder `OUTPUT.shards`: what a scoring that was killed goes on from.
+
+    plan.json         what the scores follow from; another command is refused
+    plan.parquet      the rows, a row group a shard
+    00003.parquet     the scores of a shard, each row once
+    00003.json        written after it: length and SHA-256, and the rows that failed
+
+Removed when the output is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import storage
+from pipeline.dataset.plan import write_plan_rows
+from pipeline.errors import DataError
+from pipeline.records.done import Failure, codec_versions, is_whole
+from pipeline.settings import differences
+
+_PLAN_NAME = "plan.json"
+_TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
+
+
+class WorkError(DataError):
+    """There is the work of another command."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardScores:
+    """The scores of one shard: float64 [N, L] for the N rows that have a picture."""
+
+    rows: list[int]
+    logits: npt.NDArray[np.float64]
+    probs: npt.NDArray[np.float64]
+    failures: list[Failure]
+
+
+def work_folder(output: str) -> str:
+    """Where the shards of an output are until it is written."""
+    return f"{output}.shards"
+
+
+def cut_rows(rows: int, rows_per_shard: int) -> list[int]:
+    """The number of rows of each shard, equal but for one."""
+    count = -(-rows // rows_per_shard)
+    return [rows // count + (index < rows % count) for index in range(count)]
+
+
+def claim_work(
+    folder: str, rows: pd.DataFrame, shards: list[int], settings: Mapping[str, Any]
+) -> str:
+    """Writes what the scores follow from, and the rows; the digest of it.
+
+    Raises:
+      WorkError: it was begun with other rows, models or settings.
+    """
+    table = pd.util.hash_pandas_object(rows, index=False).to_numpy().astype("<u8").tobytes()
+    plan = {
+        **settings,
+        "rows": len(rows),
+        "table": hashlib.sha256(repr([*rows.columns]).encode() + table).hexdigest(),
+        "shards": len(shards),
+        "versions": {**codec_versions(), **_tensorflow_version()},
+    }
+    text = json.dumps(plan, indent=1, sort_keys=True) + "\n"
+    path = storage.join(folder, _PLAN_NAME)
+    if not storage.write_new(path, text):
+        try:
+            there = json.loads(storage.read_bytes(path))
+        except ValueError:
+            there = {}
+        differing = differences(there, json.loads(text))
+        if differing:
+            raise WorkError(
+                f"{folder}: the scoring that was begun must be the one that is asked for, got "
+                f"other {', '.join(differing)}; write to another --output, or give --overwrite to "
+                "start this one afresh"
+            )
+    write_plan_rows(folder, rows, shards)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_scores(folder: str, shard: int, scores: ShardScores, digest: str) -> None:
+    """Writes what was scored of a shard, then that it is done."""
+    columns: dict[str, Any] = {"row": np.array(scores.rows, np.int64)}
+    for place in range(scores.logits.shape[1]):
+        columns[f"logit_{place}"] = scores.logits[:, place]
+        columns[f"prob_{place}"] = scores.probs[:, place]
+    buffer = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    data = buffer.getvalue()
+    storage.write_bytes(_scores_path(folder, shard), data)
+    done = {
+        "digest": digest,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "failures": [dataclasses.asdict(failure) for failure in scores.failures],
+    }
+    storage.write_text(_done_path(folder, shard), json.dumps(done) + "\n")
+
+
+def find_scores(folder: str, shard: int, digest: str) -> ShardScores | None:
+    """The scores of a shard that is there whole and of this plan, else None."""
+    try:
+        done = json.loads(storage.read_bytes(_done_path(folder, shard)))
+        data = storage.read_bytes(_scores_path(folder, shard))
+        if done["digest"] != digest or not is_whole(data, done["bytes"], done["sha256"]):
+            return None
+        failures = [Failure(**failure) for failure in done["failures"]]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # not done, or damaged
+        return None
+    frame = pd.read_parquet(io.BytesIO(data))
+    logits, probs = (
+        frame[[name for name in frame.columns if name.startswith(f"{kind}_")]].to_numpy()
+        for kind in ("logit", "prob")
+    )
+    return ShardScores(rows=frame["row"].tolist(), logits=logits, probs=probs, failures=failures)
+
+
+def count_failures(folder: str, shard: int) -> int | None:
+    """How many rows of a shard failed; None while it is not done."""
+    try:
+        return len(json.loads(storage.read_bytes(_done_path(folder, shard)))["failures"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def _scores_path(folder: str, shard: int) -> str:
+    return storage.join(folder, f"{shard:05d}.parquet")
+
+
+def _done_path(folder: str, shard: int) -> str:
+    return storage.join(folder, f"{shard:05d}.json")
+
+
+def _tensorflow_version() -> dict[str, str]:
+    for name in _TENSORFLOWS:
+        try:
+            return {"tensorflow": importlib.metadata.version(name)}
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {}
