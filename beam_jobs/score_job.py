@@ -27,7 +27,9 @@ from pipeline.scoring.finish import SUFFIXES, failed_path, write_output
 from pipeline.scoring.rows import Source, read_rows
 from pipeline.scoring.work import (
     ShardScores,
+    alone_in,
     claim_work,
+    clear_work,
     count_failures,
     cut_rows,
     find_scores,
@@ -39,46 +41,40 @@ def score_images(flags: argparse.Namespace) -> int:
     """The job that `beam_jobs.score_images` describes; its exit code."""
     _check(flags)
     ensemble = read_ensemble(flags.ensemble) if flags.ensemble else None
-    otherwise = {name: getattr(flags, name) for name in ("fit", "max_pixels")}
-    members = render_otherwise(
-        find_members(flags.models or [], ensemble),
-        {name: value for name, value in otherwise.items() if value is not None},
-    )
-    label = all_models(members)[0].label
-    if ensemble is not None:
-        check_ensemble(ensemble, label, flags.ensemble)
+    members = _members(flags, ensemble)
+    models = all_models(members)
     source = Source(
         images=flags.images, csv=flags.csv, id=flags.id, image_path=flags.image_path,
         group=flags.group, missing=flags.missing, stems=flags.stems,
     )  # fmt: skip
-    rows = read_rows(source, all_models(members))
+    rows = read_rows(source, models)
     notes = [*rows.notes]
-    if not flags.fit and not all(model.is_rendering_known for model in all_models(members)):
+    if not flags.fit and not all(model.is_rendering_known for model in models):
         notes.append("the records do not say how they were rendered: --fit crop is taken")
-    work, shards = work_folder(flags.output), cut_rows(len(rows.frame), flags.rows_per_shard)
-    if flags.overwrite:
-        storage.remove_tree(work)
-    digest = claim_work(work, rows.frame, shards, _settings(flags, members))
     print(f"{len(rows.frame):,} images, {_described(members)}", *notes, sep="\n", flush=True)
-    workers = choose_workers(flags.workers)
-    job = ScoreJob(
-        work=work,
-        digest=digest,
-        images=flags.images,
-        members=members,
-        ensemble=ensemble,
-        renderings=tuple(dict.fromkeys(model.rendering for model in all_models(members))),
-        batch_size=flags.batch_size,
-        threads=workers.threads,
-    )
-    _run(job, shards, workers)
-    storage.remove_leftovers(work)
-    scores = [_finished(job, shard) for shard in range(len(shards))]
-    sizes = [rendering.size for rendering in job.renderings]
-    reasons = write_output(
-        flags.output, rows.frame, scores, sizes, label, _about(flags, members, ensemble)
-    )
-    storage.remove_tree(work)
+    work = work_folder(flags.output)
+    with alone_in(work), stopping_cleanly([work]):
+        shards = cut_rows(len(rows.frame), flags.rows_per_shard)
+        if flags.overwrite:
+            clear_work(work)
+        digest = claim_work(work, rows.frame, shards, _settings(flags, members))
+        workers = choose_workers(flags.workers)
+        job = ScoreJob(
+            work=work,
+            digest=digest,
+            images=flags.images,
+            members=members,
+            ensemble=ensemble,
+            renderings=tuple(dict.fromkeys(model.rendering for model in models)),
+            batch_size=flags.batch_size,
+            threads=workers.threads,
+        )
+        _run(job, shards, workers)
+        scores = [_finished(job, shard) for shard in range(len(shards))]
+        sizes = [rendering.size for rendering in job.renderings]
+        about = _about(members, ensemble)
+        reasons = write_output(flags.output, rows.frame, scores, sizes, models[0].label, about)
+        storage.remove_tree(work)
     return _verdict(flags, len(rows.frame), reasons)
 
 
@@ -104,6 +100,16 @@ def _check(flags: argparse.Namespace) -> None:
         raise SettingsError(
             "TensorFlow must be installed to score images, got none; pip install 'foldstream[cpu]'"
         )
+
+
+def _members(flags: argparse.Namespace, ensemble: Ensemble | None) -> tuple[Member, ...]:
+    members = find_members(flags.models or [], ensemble)
+    if ensemble is not None:
+        check_ensemble(ensemble, all_models(members)[0].label, flags.ensemble)
+    otherwise = {name: getattr(flags, name) for name in ("fit", "max_pixels")}
+    return render_otherwise(
+        members, {name: value for name, value in otherwise.items() if value is not None}
+    )
 
 
 def _settings(flags: argparse.Namespace, members: Sequence[Member]) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def _run(job: ScoreJob, shards: Sequence[int], workers: Workers) -> None:
     ROWS_SCORED.reset()
     count = ROWS_SCORED.count if workers.processes == 1 else finished.count
     progress = Progress("score_images", sum(shards), "images", "failed", count)
-    with stopping_cleanly([job.work]), _without_a_false_warning(), progress:
+    with _without_a_false_warning(), progress:
         run_local(build, workers)
 
 
@@ -172,9 +178,7 @@ def _finished(job: ScoreJob, shard: int) -> ShardScores:
     return scores
 
 
-def _about(
-    flags: argparse.Namespace, members: Sequence[Member], ensemble: Ensemble | None
-) -> dict[str, Any]:
+def _about(members: Sequence[Member], ensemble: Ensemble | None) -> dict[str, Any]:
     """Where the scores come from, for whoever reads the file."""
     about: dict[str, Any] = {
         "members": [member.name for member in members],

@@ -171,7 +171,8 @@ def _metadata_notes(
                  for value in of.known or ()}  # fmt: skip
         unknown = ~frame[table_column(name)].isin([*known, ""])
         if unknown.any():
+            holds = "row holds" if unknown.sum() == 1 else "rows hold"
             notes.append(
-                f"{where}: {unknown.sum():,} rows hold a {name!r} that no model met in training"
+                f"{where}: {unknown.sum():,} {holds} a {name!r} that no model met in training"
             )
     return notes

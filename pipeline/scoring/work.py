@@ -10,12 +10,13 @@ Removed when the output is written.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ import pandas as pd
 
 from pipeline import storage
 from pipeline.dataset.plan import write_plan_rows
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.records.done import Failure, codec_versions, is_whole
 from pipeline.settings import differences
 
 _PLAN_NAME = "plan.json"
+_LOCK_NAME = "scoring.lock"
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
 
 
@@ -49,6 +51,26 @@ class ShardScores:
 def work_folder(output: str) -> str:
     """Where the shards of an output are until it is written."""
     return f"{output}.shards"
+
+
+@contextlib.contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Within it no other process scores into the folder; SettingsError while one does."""
+    try:
+        with storage.locked(storage.join(folder, _LOCK_NAME)):
+            yield
+    except BlockingIOError as error:
+        raise SettingsError(
+            f"{folder}: no other process must score to this --output, got one that does; wait for "
+            "it, or give another --output"
+        ) from error
+
+
+def clear_work(folder: str) -> None:
+    """Removes what is in the folder, but for the lock that is held."""
+    for name in storage.list_names(folder):
+        if name != _LOCK_NAME:
+            storage.remove(storage.join(folder, name))
 
 
 def cut_rows(rows: int, rows_per_shard: int) -> list[int]:

@@ -15,36 +15,15 @@ from PIL import Image
 
 from beam_jobs.make_records import main as make_records
 from beam_jobs.score_images import main
-from dataset_factory import record_flags, write_dataset
+from dataset_factory import record_flags
 from pipeline.combine import Ensemble, ensemble_to_json
 from pipeline.predictions import read_predictions
-from trainer.export import main as export
-from trainer.task import main as train
-
-RECIPE = """
-[model]
-backbone = "small-cnn"
-fusion = "concat"
-fusion_units = [4]
-[optimizer]
-learning_rate = 1e-2
-[train]
-epochs = 1
-batch_size = 8
-"""
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(exported_run):
     """A dataset of 24 images of 70-160 px in 4 folds, a run of two of its folds, and its export."""
-    folder = tmp_path_factory.mktemp("scored")
-    write_dataset(folder)
-    assert make_records(record_flags(folder, folder / "out", sizes="48")) == 0
-    (folder / "recipe.toml").write_text(RECIPE)
-    command = ["--records", f"{folder}/out/48", "--run", f"{folder}/run", "--folds", "0,1"]
-    assert train([*command, "--config", f"{folder}/recipe.toml"]) == 0
-    assert export(["--run", f"{folder}/run"]) == 0
-    return folder
+    return exported_run
 
 
 def flags_for(folder, output, *more, **over):
@@ -182,6 +161,14 @@ def test_sources_of_other_kinds_are_scored_like_their_pixels(made, tmp_path):
     logits = frame["logit_1"].to_numpy()
     assert logits[0] == logits[1]
     np.testing.assert_allclose(logits[1:], logits[0], atol=0.05)
+
+
+def test_pictures_are_rendered_as_the_flags_say_where_they_do(made, tmp_path, capsys):
+    cropped = scored(made, tmp_path / "c.parquet")["logit_1"]
+    padded = scored(made, tmp_path / "p.parquet", fit="pad")["logit_1"]
+    assert (cropped != padded).any()
+    assert main(flags_for(made, tmp_path / "m.csv", max_pixels="9000")) == 3
+    assert "too_large): " in capsys.readouterr().out
 
 
 def test_a_parquet_table_gives_what_its_csv_does(made, tmp_path):

@@ -9,24 +9,17 @@ import time
 import pytest
 
 from beam_jobs import score_job
-from beam_jobs.make_records import main as make_records
 from beam_jobs.score_images import main
-from dataset_factory import record_flags, write_dataset
-from trainer.export import main as export
-from trainer.task import main as train
+from dataset_factory import write_dataset
+from pipeline.scoring.work import alone_in, work_folder
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(A dataset of 96 images, two of them bad, with an exported run; its undisturbed scores)."""
-    folder = tmp_path_factory.mktemp("scored")
+def made(exported_run, tmp_path_factory):
+    """(96 images that take about a second, two of them bad; the scores of an undisturbed run)."""
+    folder = tmp_path_factory.mktemp("images")
     write_dataset(folder, rows=96, patients=20, times=8)
-    assert make_records(record_flags(folder, folder / "out", sizes="48")) == 0
-    command = ["--records", f"{folder}/out/48", "--run", f"{folder}/run", "--folds", "0"]
-    for setting in ("model.backbone=small-cnn", "train.epochs=1", "train.batch_size=8"):
-        command += ["--set", setting]
-    assert train(command) == 0
-    assert export(["--run", f"{folder}/run"]) == 0
+    (folder / "run").symlink_to(exported_run / "run")
     for path in sorted((folder / "jpeg").iterdir())[30:70:39]:
         path.write_bytes(path.read_bytes()[:900])
     assert main(flags_for(folder, folder / "undisturbed.csv")) == 0
@@ -95,6 +88,12 @@ def test_other_settings_are_refused_until_overwrite(made, stopped, capsys):
     assert not stopped.exists()
     assert main([*flags_for(folder, stopped, rows_per_shard="8"), "--overwrite"]) == 0
     assert digests(stopped) == wanted
+
+
+def test_a_second_scoring_to_the_same_output_at_once_is_refused(made, tmp_path, capsys):
+    with alone_in(work_folder(str(tmp_path / "s.csv"))):
+        assert main(flags_for(made[0], tmp_path / "s.csv")) == 2
+    assert "no other process must score to this --output" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -217,6 +217,26 @@ def test_model_json_says_what_it_takes_gives_and_follows_from(fused):
     assert about["columns"][0]["known"] == ["female", "male"]
 
 
+def test_model_json_says_how_the_records_were_made(fused, tmp_path, capsys):
+    def records():
+        return json.loads((tmp_path / "run/export/fold1/model.json").read_text())["records"]
+
+    shutil.copytree(fused / "run", tmp_path / "run")
+    manifest = json.loads((fused / "records/manifest.json").read_text())
+    made = {key: manifest[key] for key in ("size", "render", "spec")}
+    assert records() == made
+    path = tmp_path / "run" / "records.json"
+    there = json.loads(path.read_text())
+    path.write_text(json.dumps({key: there[key] for key in {*there} - {*made}}))  # an older run's
+    assert main(["--run", f"{tmp_path}/run"]) == 0
+    assert records() is None
+    assert main(["--run", f"{tmp_path}/run", "--records", f"{fused}/records"]) == 0
+    assert records() == made
+    path.write_text(path.read_text().replace('"render_digest": "', '"render_digest": "0'))
+    assert main(["--run", f"{tmp_path}/run", "--records", f"{fused}/records"]) == 2
+    assert "--records must be the run's own, got other render_digest" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("subsampling", ["420", "422", "444"])
 def test_a_jpeg_of_the_models_size_is_decoded_to_the_streams_bits(subsampling):
     rng = np.random.default_rng(0)
