@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from beam_jobs.job_flags import add_job_flags
 from beam_jobs.spec_flags import add_spec_flags, spec_tables
 from pipeline.command_line import Parser, run, whole_numbers
 
@@ -46,15 +47,7 @@ def build_parser() -> Parser:
     )
     group = parser.add_argument_group("the job")
     group.add_argument("--plan_only", action="store_true", help="write the plan and stop")
-    group.add_argument("--rows_per_shard", type=int, default=1024, help="at most (default 1024)")
-    group.add_argument(
-        "--max_failures",
-        type=float,
-        default=0.001,
-        help="the share of rows that may fail before the job exits 3 (default 0.001)",
-    )
-    group.add_argument("--overwrite", action="store_true", help="begin afresh what is there")
-    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
+    add_job_flags(group, rows_per_shard=1024)
     return parser
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from beam_jobs.job_flags import check_job_flags
 from beam_jobs.local import choose_workers, run_local, stopping_cleanly
 from beam_jobs.progress import FinishedShards, Progress
 from beam_jobs.shards import ROWS_DONE, ShardJob, WriteShard
@@ -37,12 +38,7 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
     spec = read_spec(flags.spec, spec_tables)
     images = _images_root(flags, spec)
     sizes, render = _pictures(flags, spec)
-    if flags.rows_per_shard < 1:
-        raise SettingsError(f"--rows_per_shard must be 1 or more, got {flags.rows_per_shard}")
-    if flags.workers is not None and flags.workers < 1:
-        raise SettingsError(f"--workers must be 1 or more, got {flags.workers}")
-    if not 0 <= flags.max_failures <= 1:
-        raise SettingsError(f"--max_failures must be in [0, 1], got {flags.max_failures}")
+    check_job_flags(flags)
     table = read_table(spec)
     plan, rows = make_plan(table, spec, flags.rows_per_shard)
     vectors = table.vectors.source if table.vectors else None

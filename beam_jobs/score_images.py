@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from beam_jobs.job_flags import add_job_flags
 from pipeline.command_line import Parser, names, run
 
 
@@ -56,16 +57,8 @@ def build_parser() -> Parser:
     group.add_argument("--fit", help="crop, pad, stretch, short or long")
     group.add_argument("--max_pixels", type=int, help="a larger source is refused unread")
     group = parser.add_argument_group("the job")
-    group.add_argument("--rows_per_shard", type=int, default=256, help="at most (default 256)")
     group.add_argument("--batch_size", type=int, default=32, help="of the models (default 32)")
-    group.add_argument(
-        "--max_failures",
-        type=float,
-        default=0.001,
-        help="the share of rows that may fail before the job exits 3 (default 0.001)",
-    )
-    group.add_argument("--overwrite", action="store_true", help="begin afresh what is there")
-    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
+    add_job_flags(group, rows_per_shard=256)
     return parser
 
 

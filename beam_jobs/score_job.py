@@ -15,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
+from beam_jobs.job_flags import check_job_flags
 from beam_jobs.local import Workers, choose_workers, run_local, stopping_cleanly
 from beam_jobs.progress import FinishedShards, Progress
 from beam_jobs.score_shards import ROWS_SCORED, PrepareShard, SavedModels, ScoreJob, WriteScores
@@ -88,12 +89,9 @@ def _check(flags: argparse.Namespace) -> None:
         raise SettingsError(f"--output must not be the table of --csv, got {flags.output!r}")
     if flags.stems and flags.csv:
         raise SettingsError("--stems must not be given with --csv, whose --id names images")
-    for name in ("rows_per_shard", "batch_size", "max_pixels", "workers"):
-        value = getattr(flags, name)
-        if value is not None and value < 1:
-            raise SettingsError(f"--{name} must be 1 or more, got {value}")
-    if not 0 <= flags.max_failures <= 1:
-        raise SettingsError(f"--max_failures must be in [0, 1], got {flags.max_failures}")
+    check_job_flags(flags)
+    if flags.batch_size < 1:
+        raise SettingsError(f"--batch_size must be 1 or more, got {flags.batch_size}")
     if not storage.exists(flags.images):
         raise SettingsError(f"--images must be a folder that is there, got {flags.images!r}")
     if importlib.util.find_spec("tensorflow") is None:
@@ -140,22 +138,25 @@ def _run(job: ScoreJob, shards: Sequence[int], workers: Workers) -> None:
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     if workers.processes > 1:  # each by itself would take all cores
         environment["TF_NUM_INTRAOP_THREADS"] = str(workers.threads)
-
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "shard numbers" >> beam.Create(range(len(shards)), reshuffle=True)  # int
-            | "prepare" >> beam.ParDo(PrepareShard(job))  # [Prepared]
-            | "score" >> RunInference(SavedModels(job, environment))  # (shard, ShardScores)
-            | "write scores" >> beam.ParDo(WriteScores(job))
-        )
-
     finished = FinishedShards(shards, lambda shard: count_failures(job.work, shard))
     ROWS_SCORED.reset()
     count = ROWS_SCORED.count if workers.processes == 1 else finished.count
     progress = Progress("score_images", sum(shards), "images", "failed", count)
     with _without_a_false_warning(), progress:
-        run_local(build, workers)
+        run_local(lambda pipeline: score_shards(pipeline, job, len(shards), environment), workers)
+
+
+def score_shards(
+    pipeline: beam.Pipeline, job: ScoreJob, shards: int, environment: dict[str, str]
+) -> None:
+    """The job graph, which does not grow with the rows; `environment` is set before TensorFlow."""
+    _ = (
+        pipeline
+        | "shard numbers" >> beam.Create(range(shards), reshuffle=True)  # int
+        | "prepare" >> beam.ParDo(PrepareShard(job))  # [Prepared]
+        | "score" >> RunInference(SavedModels(job, environment))  # (shard, ShardScores)
+        | "write scores" >> beam.ParDo(WriteScores(job))
+    )
 
 
 @contextlib.contextmanager

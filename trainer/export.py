@@ -7,7 +7,8 @@ Writes `RUN/export/foldK/`, or `DIR/foldK/`: the SavedModel, and last `model.jso
 it takes, gives and follows from. The weights are those that made the fold's predictions: averaged
 or best where the recipe says so. JPEGs of the records' size give the logits of the predictions
 file. Larger ones are cut to their central square and shrunk, as records of `--fit crop` are; what
-`--trim_borders` or `--color_constancy` did is not done. TensorFlow alone serves them:
+`--trim_borders` or `--color_constancy` did is not done (`beam_jobs.score_images` does all that the
+records' making did). TensorFlow alone serves them:
 
     model = tf.saved_model.load("runs/fused/export/fold0").signatures["serving_default"]
     model(image=tf.constant([jpeg]), sex=tf.constant(["female"]), age_approx=tf.constant([45.0]))

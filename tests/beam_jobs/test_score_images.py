@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import apache_beam as beam
 import cv2
 import numpy as np
 import pandas as pd
@@ -15,9 +16,12 @@ from PIL import Image
 
 from beam_jobs.make_records import main as make_records
 from beam_jobs.score_images import main
+from beam_jobs.score_job import score_shards
+from beam_jobs.score_shards import PrepareShard, SavedModels, ScoreJob, WriteScores
 from dataset_factory import record_flags
 from pipeline.combine import Ensemble, ensemble_to_json
 from pipeline.predictions import read_predictions
+from pipeline.scoring.exported import all_models, find_members
 
 
 @pytest.fixture(scope="module")
@@ -237,15 +241,25 @@ def test_an_ensemble_of_another_label_is_refused(made, tmp_path, capsys):
     assert "kind and classes must be the models', binary of 1, got multi" in capsys.readouterr().err
 
 
-def test_what_is_pickled_starts_in_a_clean_process_and_tensorflow_in_load_model(made, tmp_path):
-    from beam_jobs.score_shards import PrepareShard, SavedModels, ScoreJob, WriteScores
-    from pipeline.scoring.exported import all_models, find_members
-
+def job_of(made, work):
     members = find_members([f"{made}/run"], None)
-    job = ScoreJob(
-        work=str(tmp_path), digest="", images=f"{made}/jpeg", members=members, ensemble=None,
+    return ScoreJob(
+        work=str(work), digest="", images=f"{made}/jpeg", members=members, ensemble=None,
         renderings=(all_models(members)[0].rendering,), batch_size=4, threads=1,
     )  # fmt: skip
+
+
+def test_the_job_graph_does_not_grow_with_the_rows(made, tmp_path):
+    counts = []
+    for shards in (2, 5000):  # of one Beam would make a graph without reshuffling
+        pipeline = beam.Pipeline()
+        score_shards(pipeline, job_of(made, tmp_path), shards, {})
+        counts.append(len(pipeline.to_runner_api().components.transforms))
+    assert counts[0] == counts[1]
+
+
+def test_what_is_pickled_starts_in_a_clean_process_and_tensorflow_in_load_model(made, tmp_path):
+    job = job_of(made, tmp_path)
     handler = SavedModels(job, {"TF_CPP_MIN_LOG_LEVEL": "3"})
     (tmp_path / "pickled").write_bytes(
         pickler.dumps([PrepareShard(job), handler, WriteScores(job)])
