@@ -22,14 +22,11 @@ def add_job_flags(group: argparse._ArgumentGroup, rows_per_shard: int) -> None:
         help="the share of rows that may fail before the job exits 3 (default 0.001)",
     )
     group.add_argument("--overwrite", action="store_true", help="begin afresh what is there")
-    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
 
 
 def check_job_flags(flags: argparse.Namespace) -> None:
     """Raises SettingsError for a value that is out of its range."""
     if flags.rows_per_shard < 1:
         raise SettingsError(f"--rows_per_shard must be 1 or more, got {flags.rows_per_shard}")
-    if flags.workers is not None and flags.workers < 1:
-        raise SettingsError(f"--workers must be 1 or more, got {flags.workers}")
     if not 0 <= flags.max_failures <= 1:
         raise SettingsError(f"--max_failures must be in [0, 1], got {flags.max_failures}")

@@ -48,6 +48,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("the job")
     group.add_argument("--plan_only", action="store_true", help="write the plan and stop")
     add_job_flags(group, rows_per_shard=1024)
+    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
     return parser
 
 

@@ -39,6 +39,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
     images = _images_root(flags, spec)
     sizes, render = _pictures(flags, spec)
     check_job_flags(flags)
+    if flags.workers is not None and flags.workers < 1:
+        raise SettingsError(f"--workers must be 1 or more, got {flags.workers}")
     table = read_table(spec)
     plan, rows = make_plan(table, spec, flags.rows_per_shard)
     vectors = table.vectors.source if table.vectors else None

@@ -49,16 +49,13 @@ def build_parser() -> Parser:
     )
     group.add_argument("--group", help="the patient's column (default: the records', if there)")
     group.add_argument("--missing", type=names, help="texts that count as missing")
-    group.add_argument(
-        "--stems", action="store_true",
-        help="without --csv: ids are file names without folder and suffix, not paths",
-    )  # fmt: skip
     group = parser.add_argument_group("the pictures (default: as the models' records)")
     group.add_argument("--fit", help="crop, pad, stretch, short or long")
     group.add_argument("--max_pixels", type=int, help="a larger source is refused unread")
     group = parser.add_argument_group("the job")
     group.add_argument("--batch_size", type=int, default=32, help="of the models (default 32)")
     add_job_flags(group, rows_per_shard=256)
+    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
     return parser
 
 

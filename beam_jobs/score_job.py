@@ -46,7 +46,7 @@ def score_images(flags: argparse.Namespace) -> int:
     models = all_models(members)
     source = Source(
         images=flags.images, csv=flags.csv, id=flags.id, image_path=flags.image_path,
-        group=flags.group, missing=flags.missing, stems=flags.stems,
+        group=flags.group, missing=flags.missing,
     )  # fmt: skip
     rows = read_rows(source, models)
     notes = [*rows.notes]
@@ -87,11 +87,11 @@ def _check(flags: argparse.Namespace) -> None:
         raise SettingsError(f"--output must end in {' or '.join(SUFFIXES)}, got {flags.output!r}")
     if flags.output == flags.csv:
         raise SettingsError(f"--output must not be the table of --csv, got {flags.output!r}")
-    if flags.stems and flags.csv:
-        raise SettingsError("--stems must not be given with --csv, whose --id names images")
     check_job_flags(flags)
-    if flags.batch_size < 1:
-        raise SettingsError(f"--batch_size must be 1 or more, got {flags.batch_size}")
+    for name in ("batch_size", "workers"):
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            raise SettingsError(f"--{name} must be 1 or more, got {value}")
     if not storage.exists(flags.images):
         raise SettingsError(f"--images must be a folder that is there, got {flags.images!r}")
     if importlib.util.find_spec("tensorflow") is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ import pandas as pd
 
 from pipeline.dataset.labels import TableError
 from pipeline.dataset.sources.text import column_names
-from pipeline.dataset.spec import DERIVED_COLUMNS, DatasetSpec, read_spec, template_columns
+from pipeline.dataset.spec import (
+    DERIVED_COLUMNS,
+    FOLDER_COLUMNS,
+    DatasetSpec,
+    read_spec,
+    template_columns,
+)
 from pipeline.dataset.table import NO_LABEL, Table, read_table
 from pipeline.errors import SettingsError
 from pipeline.records.features import stored_name, table_column
@@ -33,7 +39,6 @@ class Source:
     image_path: str | None = None
     group: str | None = None
     missing: tuple[str, ...] | None = None
-    stems: bool = False  # ids of a folder's images are their names without folder and suffix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +65,9 @@ def read_rows(source: Source, models: Sequence[ExportedModel]) -> Rows:
         spec = _table_spec(source, source.csv, columns, models[0].spec)
     table = read_table(spec)
     ids = table.ids
-    if source.stems:
-        ids = _stems(table)
+    # Of records that were made of a folder tree, ids are whole paths.
+    if source.csv is None and models[0].spec.get("table", {}).get("id") != FOLDER_COLUMNS[0]:
+        ids = _without_endings(table)
     data: dict[str, Any] = {"id": ids, "group": table.groups, "path": table.paths}
     if spec.table.group is None:
         data["group"] = ids
@@ -140,15 +146,16 @@ def _folder_spec(source: Source) -> DatasetSpec:
     return read_spec(None, tables)
 
 
-def _stems(table: Table) -> np.ndarray:
-    stems = np.array([PurePath(path).stem for path in table.paths], dtype=object)
-    is_repeated = pd.Series(stems).duplicated().to_numpy()
+def _without_endings(table: Table) -> np.ndarray:
+    """The ids of a folder's images: the paths without their endings."""
+    ids = np.array([str(PurePosixPath(path).with_suffix("")) for path in table.paths], dtype=object)
+    is_repeated = pd.Series(ids).duplicated().to_numpy()
     if is_repeated.any():
         raise TableError(
-            f"--stems: names must differ without folder and suffix, got {is_repeated.sum()} that "
-            f"do not, such as {table.paths[int(is_repeated.argmax())]!r}; leave --stems out"
+            f"--images: file names without their ending must not repeat, got {is_repeated.sum()} "
+            f"that do, such as {ids[int(is_repeated.argmax())]!r}; rename them, or give --csv"
         )
-    return stems
+    return ids
 
 
 def _metadata_notes(

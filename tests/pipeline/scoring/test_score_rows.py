@@ -95,11 +95,16 @@ def test_a_table_at_fault_is_refused_as_by_make_records(tmp_path, text, message)
         read(tmp_path, text, model(AGE))
 
 
-def test_stems_that_two_files_share_are_refused(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x.jpg").write_bytes(b"")
+def test_a_folders_ids_are_paths_without_endings_unless_the_records_were_of_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a/x.jpg", "x.jpg"):
+        (tmp_path / name).write_bytes(b"")
     source = Source(images=str(tmp_path))
-    assert read_rows(source, [model()]).frame["id"].tolist() == ["a/x.jpg", "b/x.jpg"]
-    with pytest.raises(TableError, match="names must differ without folder and suffix, got 1"):
-        read_rows(Source(images=str(tmp_path), stems=True), [model()])
+    of_tree = model(records={"table": {"id": "file"}})
+    frame = read_rows(source, [model()]).frame
+    assert (frame["id"].tolist(), frame["group"].tolist()) == (["a/x", "x"],) * 2
+    assert frame["path"].tolist() == ["a/x.jpg", "x.jpg"]
+    (tmp_path / "x.png").write_bytes(b"")
+    with pytest.raises(TableError, match="without their ending must not repeat, got 1 that do"):
+        read_rows(source, [model()])
+    assert read_rows(source, [of_tree]).frame["id"].tolist() == ["a/x.jpg", "x.jpg", "x.png"]
