@@ -27,7 +27,8 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WITHOUT_DEPENDENCIES)
 	touch $(INSTALLED)
 
-# Phantoms → records → verified → an image-only and a fused run of two folds → their ensemble → a report.
+# Phantoms → records → verified → an image-only and a fused run of two folds, and baselines → the best
+# ensemble of theirs → a report.
 demo: install
 	rm -rf $(DEMO)
 	$(BIN)/python -m pipeline.phantom --patients 120 --seed 7 --output $(DEMO)/phantom
@@ -38,11 +39,15 @@ demo: install
 		--config configs/demo.toml --folds 0,1
 	$(BIN)/python -m trainer.task --records $(DEMO)/records/96 --run $(DEMO)/runs/fused \
 		--config configs/demo.toml --folds 0,1 --set model.fusion=concat
-	$(BIN)/python -m trainer.ensemble $(DEMO)/runs/image $(DEMO)/runs/fused --method mean \
-		--output $(DEMO)/ensemble.parquet
+	$(BIN)/python -m trainer.baselines --records $(DEMO)/records/96 --run $(DEMO)/runs/baselines \
+		--folds 0,1 --models logistic --class_weights none --features metadata,histogram+metadata
+	$(BIN)/python -m trainer.ensemble $(DEMO)/runs/image $(DEMO)/runs/fused \
+		$(DEMO)/runs/baselines/logistic-metadata $(DEMO)/runs/baselines/logistic-histogram+metadata \
+		--method optimal --output $(DEMO)/ensemble.parquet
 	$(BIN)/python -m trainer.report $(DEMO)/ensemble.parquet $(DEMO)/runs/fused $(DEMO)/runs/image \
-		--output $(DEMO)/report.html --records $(DEMO)/records/96 --subgroups sex,age,site \
-		--point dermatologists=74.1,60 --model_card $(DEMO)/model_card.md
+		$(DEMO)/runs/baselines/logistic-histogram+metadata --output $(DEMO)/report.html \
+		--records $(DEMO)/records/96 --subgroups sex,age,site --point dermatologists=74.1,60 \
+		--grad_cam --grad_cam_layer block3_relu --model_card $(DEMO)/model_card.md
 	$(BIN)/python tests/e2e/check_demo.py $(DEMO)
 
 test: install

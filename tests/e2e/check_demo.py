@@ -45,7 +45,12 @@ def main(demo: Path) -> int:
         print(f"demo: out-of-fold AUC {auc:.3f}  {what}")
     wanted = set(rows.loc[rows["fold"].isin(FOLDS), "row"])
     least, most = REGRESSION_BAND
+    page, members = (demo / "report.html").read_text(encoding="utf-8"), predictions.run["members"]
     promises = {
+        "the ensemble must be of networks and baselines": (
+            {"image", "fused", "logistic-metadata"} <= {Path(name).name for name in members}
+        ),
+        "the report must show the mistakes with Grad-CAM": 'alt="Grad-CAM of ISIC_' in page,
         f"rows must be the {len(wanted)} of folds {FOLDS}": (
             len(predictions.frame) == len(wanted) and set(predictions.frame["row"]) == wanted
         ),

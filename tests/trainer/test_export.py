@@ -22,6 +22,7 @@ from pipeline.records.manifest import read_rows
 from pipeline.stream.render import decode, shrink
 from records_factory import LABELS, write_toy_records
 from trainer.averaging import ExponentialAverage
+from trainer.baselines.__main__ import main as train_baselines
 from trainer.export import main
 from trainer.exported.columns import Columns
 from trainer.exported.graph import predict_function, save_model
@@ -312,6 +313,15 @@ def test_what_cannot_be_exported_is_refused(fused, tmp_path, capsys):
     assert "--run must be a run folder" in capsys.readouterr().err
     assert main(["--run", str(fused / "run"), "--folds", "0"]) == 2
     assert "--folds must be all, or among the complete 1, got '0'" in capsys.readouterr().err
+
+
+def test_a_run_of_baselines_has_no_network_to_export(fused, tmp_path, capsys):
+    flags = ["--models", "logistic", "--features", "metadata", "--class_weights", "none"]
+    flags += ["--records", str(fused / "records"), "--run", str(tmp_path), "--draws", "5"]
+    assert train_baselines(flags) == 0
+    assert main(["--run", str(tmp_path / "logistic-metadata")]) == 2
+    error = capsys.readouterr().err
+    assert "must be a run of trainer.task, which has a network, got the baseline 'logis" in error
 
 
 def test_a_fold_whose_checkpoint_is_of_another_training_is_refused(fused, tmp_path, capsys):

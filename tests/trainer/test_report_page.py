@@ -238,6 +238,21 @@ def test_the_card_of_a_run_tells_its_recipe_and_records(tmp_path, toy):
     assert "| fold0 | 50 | 25 |" in text
 
 
+def test_two_pages_of_a_folder_keep_their_own_numbers(tmp_path):
+    files = [
+        write(tmp_path / f"{name}.parquet", toy_predictions(BINARY, rows=60, seed=seed))
+        for seed, name in enumerate("ab")
+    ]
+    report(tmp_path, files[0])
+    second = str(tmp_path / "out" / "second.html")
+    assert main([files[1], "--output", second, "--draws", "5"]) == 0
+    names = [
+        json.loads((tmp_path / "out" / name).read_text())["name"]
+        for name in ("metrics.json", "second-metrics.json")
+    ]
+    assert names == files
+
+
 def test_learning_curves_are_drawn_where_a_run_is_given(tmp_path):
     fold = tmp_path / "run" / "fold0"
     fold.mkdir(parents=True)
@@ -245,8 +260,8 @@ def test_learning_curves_are_drawn_where_a_run_is_given(tmp_path):
     (fold / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write(tmp_path / "run" / "predictions.parquet", toy_predictions(BINARY, rows=60))
     page, _ = report(tmp_path, str(tmp_path / "run"))
-    assert "training loss" in page.texts
-    assert "validation AUC" not in page.texts
+    assert f"training loss of {tmp_path / 'run'}" in page.texts
+    assert not any(text.startswith("validation AUC") for text in page.texts)
 
 
 def repeated(frame):

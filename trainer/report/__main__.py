@@ -6,7 +6,9 @@ r"""Says what predictions are worth, on one page, with the same numbers as JSON.
 
 The first run or predictions file is judged; the others, of the same rows, are compared with it.
 Thresholds and temperatures are chosen on the other folds; intervals draw groups. Writes `--output`
-and beside it `metrics.json`. `--records` adds subgroups and pictures. Starts without TensorFlow.
+and beside it the numbers: `metrics.json`, or `NAME-metrics.json` where the page is not report.html.
+`--records` adds subgroups and pictures, and with them `--grad_cam` what the networks of the first
+run folder looked at in their mistakes. Only that and `--feature_maps` start TensorFlow.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from trainer.report.card import model_card
 from trainer.report.compared import Comparison, compare, same_groups
 from trainer.report.examples import choose_grid, choose_mistakes
 from trainer.report.findings import Findings, Point, as_table, find, to_json
+from trainer.report.network.look import Gallery, Looks, choose_run, look
 from trainer.report.page.curves import learning_curves
 from trainer.report.page.layout import Contents, report_page
-from trainer.report.page.pictures import read_pictures
+from trainer.report.page.pictures import Picture, read_pictures
 from trainer.report.subgroups import Subgroup, choose_columns, find_subgroups, records_rows
 
-METRICS_NAME = "metrics.json"
+PAGE_NAME, METRICS_NAME = "report.html", "metrics.json"
 
 
 def build_parser() -> Parser:
@@ -56,6 +59,23 @@ def build_parser() -> Parser:
         metavar="NAME=SENS,SPEC",
         help="somebody's sensitivity and specificity in percent, beside the ROC; may be repeated",
     )
+    parser.add_argument(
+        "--grad_cam",
+        action="store_true",
+        help="overlay the mistakes with what the first run folder's networks looked at",
+    )
+    parser.add_argument(
+        "--grad_cam_layer",
+        metavar="LAYER",
+        help="whose map (default: the backbone's last, which is coarse for small images)",
+    )
+    parser.add_argument(
+        "--feature_maps",
+        type=names,
+        default=(),
+        metavar="LAYERS",
+        help="what such layers give for the rows of the grid's ends, such as block3_relu,block5_bn",
+    )
     parser.add_argument("--model_card", metavar="FILE", help="write a model card too (.md)")
     parser.add_argument(
         "--draws", type=int, default=DRAWS, help=f"of the bootstrap (default {DRAWS})"
@@ -78,13 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(flags: argparse.Namespace) -> Findings:
-    """Writes the page, `metrics.json` and the card; gives what was found.
+    """Writes the page, its numbers and the card; gives what was found.
 
     Raises:
       SettingsError: a flag is at fault, or one file is given twice.
       DataError: predictions or records are, or do not belong together.
     """
     _check(flags)
+    trained = choose_run(flags.runs) if flags.grad_cam or flags.feature_maps else None
     members = align([read_predictions(name) for name in flags.runs], flags.runs)
     first, *others = (
         find(name, member, points=tuple(flags.point), draws=flags.draws, seed=flags.seed)
@@ -95,7 +116,8 @@ def report(flags: argparse.Namespace) -> Findings:
     grid = choose_grid(first, flags.seed)
     alarms, misses = choose_mistakes(first)
     subgroups: dict[str, list[Subgroup]] = {}
-    pictures: dict[str, bytes] = {}
+    pictures: dict[str, Picture] = {}
+    looks: Looks | None = None
     if manifest:
         rows = records_rows(flags.records, first)
         subgroups = {
@@ -103,7 +125,18 @@ def report(flags: argparse.Namespace) -> Findings:
             for column in choose_columns(flags.subgroups, rows)
         }
         ids = {shown.id for shown in (*grid, *alarms, *misses)}
-        pictures = read_pictures(flags.records, manifest, rows[rows["id"].isin(ids)])
+        shown_rows = rows[rows["id"].isin(ids)]
+        pictures = read_pictures(flags.records, manifest, shown_rows)
+        if trained:
+            looks = look(
+                trained,
+                Gallery(manifest=manifest, rows=shown_rows, pictures=pictures),
+                alarms if flags.grad_cam else [],
+                misses if flags.grad_cam else [],
+                cam_layer=flags.grad_cam_layer,
+                layers=flags.feature_maps,
+                layers_of=[grid[0], grid[-1]] if flags.feature_maps else [],
+            )
     contents = Contents(
         findings=first,
         comparisons=comparisons,
@@ -113,16 +146,23 @@ def report(flags: argparse.Namespace) -> Findings:
         grid=grid,
         alarms=alarms,
         misses=misses,
-        pictures=pictures,
+        pictures={id_: picture.small for id_, picture in pictures.items()},
+        looks=looks,
     )
     storage.write_text(flags.output, report_page(contents))
-    folder = flags.output.rpartition("/")[0] or "."
     numbers = _numbers(first, comparisons, subgroups)
-    storage.write_text(storage.join(folder, METRICS_NAME), json.dumps(numbers, indent=1) + "\n")
+    storage.write_text(metrics_file(flags.output), json.dumps(numbers, indent=1) + "\n")
     if flags.model_card:
         storage.write_text(flags.model_card, model_card(first, flags.runs[0], manifest, subgroups))
     print(f"{first.interval('AUC').text()} AUC of {first.name}: {flags.output}")
     return first
+
+
+def metrics_file(page: str) -> str:
+    """Of the page's numbers, beside it: no two pages of a folder share one."""
+    folder, _, name = page.rpartition("/")
+    prefix = "" if name == PAGE_NAME else f"{name.removesuffix('.html')}-"
+    return storage.join(folder or ".", f"{prefix}{METRICS_NAME}")
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -134,6 +174,11 @@ def _check(flags: argparse.Namespace) -> None:
         raise SettingsError(f"--draws must be 1 or more, got {flags.draws}")
     if flags.subgroups and not flags.records:
         raise SettingsError("--subgroups: --records must be given with it: it holds the columns")
+    for name in ("grad_cam", "feature_maps"):
+        if getattr(flags, name) and not flags.records:
+            raise SettingsError(f"--{name}: --records must be given with it: it holds the images")
+    if flags.grad_cam_layer and not flags.grad_cam:
+        raise SettingsError("--grad_cam_layer: --grad_cam must be given with it")
     files = [predictions_file(name) for name in flags.runs]
     for place, file in enumerate(files):
         if file in files[:place]:

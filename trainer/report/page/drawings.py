@@ -1,11 +1,10 @@
-"""The drawings of the page: curves, learning curves, and predictions one by one.
+"""The drawings of the page: curves, and learning curves.
 
 Called by `trainer.report.page.layout`.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy as np
 from pipeline.preview.charts import SERIES, figure, histogram_chart, legend
 from pipeline.preview.markup import Markup, tag
 from trainer.calibration import reliability
-from trainer.report.examples import Shown
 from trainer.report.findings import Findings, Point
 from trainer.report.page.charts import Line, Mark, square_chart
 from trainer.report.page.curves import Point as CurvePoint
@@ -34,7 +32,8 @@ def curves(tables: Sequence[Findings], points: Sequence[Point]) -> Iterator[Mark
     if len(columns) > 1:
         named = [(column.name, column) for column in columns[:SERIES]]
     else:
-        named = [(table.name, table.columns[0]) for table in tables[:SERIES]]
+        columns = tuple(table.columns[0] for table in tables)
+        named = list(zip(_short_names(tables), columns, strict=True))[:SERIES]
     names = legend([name for name, _ in named])
     marks = [
         Mark(place=(1 - at.specificity, at.sensitivity),
@@ -58,8 +57,8 @@ def curves(tables: Sequence[Findings], points: Sequence[Point]) -> Iterator[Mark
 
 def learning(by_run: Mapping[str, Curves]) -> Iterator[Markup]:
     """A line a fold, for every run whose folder was given; what was measured once has no curve."""
+    charts = []
     for run, measured in by_run.items():
-        charts = []
         for what, by_fold in measured.items():
             if max(map(len, by_fold.values())) < 2:
                 continue
@@ -68,26 +67,16 @@ def learning(by_run: Mapping[str, Curves]) -> Iterator[Markup]:
                 for place, (fold, points) in enumerate(by_fold.items())
             ]
             chart = line_chart(series, "epoch")
-            charts.append(figure(what, chart, legend([*by_fold][:SERIES])))
-        if charts:
-            yield section(f"Learning curves of {run}", tag("div", {"class": "charts"}, *charts))
+            charts.append(figure(f"{what} of {run}", chart, legend([*by_fold][:SERIES])))
+    if charts:
+        yield section("Learning curves", tag("div", {"class": "charts"}, *charts))
 
 
-def examples(
-    grid: Sequence[Shown], alarms: Sequence[Shown], misses: Sequence[Shown],
-    pictures: Mapping[str, bytes],
-) -> Iterator[Markup]:  # fmt: skip
-    """A tile a prediction, with its picture where there is one (JPEG by id)."""
-    sheets = (
-        ("Predictions", grid, "Drawn by the seed, up to 12 of them positive, by score. Green: on "
-         "the right side of the threshold for balanced accuracy, chosen out of fold; red: not."),
-        ("Most confident false alarms", alarms, "Negatives that scored highest."),
-        ("Most confident misses", misses, "Positives that scored lowest."),
-    )  # fmt: skip
-    for title, shown, note in sheets:
-        if shown:
-            tiles = [_tile(one, pictures.get(one.id)) for one in shown]
-            yield section(title, tag("div", {"class": "shown"}, *tiles), note=note)
+def _short_names(tables: Sequence[Findings]) -> list[str]:
+    """The last part of each path where that tells them apart."""
+    names = [table.name for table in tables]
+    last = [name.rstrip("/").rpartition("/")[2] for name in names]
+    return last if len(set(last)) == len(last) else names
 
 
 def _reliability(findings: Findings) -> Markup:
@@ -123,18 +112,3 @@ def _pooled(findings: Findings, name: str) -> np.ndarray:
 
 def _of_all(findings: Findings) -> str:
     return "" if len(findings.columns) == 1 else ", all classes pooled"
-
-
-def _tile(shown: Shown, jpeg: bytes | None) -> Markup:
-    inside = []
-    if jpeg is not None:
-        data = base64.b64encode(jpeg).decode()
-        inside.append(tag("img", {"src": f"data:image/jpeg;base64,{data}", "alt": shown.id}))
-    lines = (f"true: {shown.truth}", shown.id.rpartition("/")[2])
-    caption = tag(
-        "figcaption",
-        None,
-        tag("b", None, f"P({shown.said}) {shown.score:.3f}"),
-        *(tag("span", None, line) for line in lines),
-    )
-    return tag("figure", {"class": "" if shown.is_right else "wrong"}, *inside, caption)

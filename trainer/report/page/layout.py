@@ -15,7 +15,9 @@ from pipeline.preview.style import STYLE
 from trainer.report.compared import Comparison
 from trainer.report.examples import Shown
 from trainer.report.findings import Findings, Point
-from trainer.report.page.drawings import Curves, curves, examples, learning
+from trainer.report.network.look import Looks
+from trainer.report.page.drawings import Curves, curves, learning
+from trainer.report.page.examples import examples, feature_maps
 from trainer.report.page.tables import (
     classes,
     comparisons,
@@ -37,7 +39,9 @@ td { font-variant-numeric: tabular-nums; white-space: nowrap; vertical-align: to
 td small { margin-left: 6px; }
 tr.head th { color: var(--ink); border-bottom: 1px solid var(--line); white-space: normal;
   vertical-align: bottom; }
+tr.head .long { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; min-width: 0; }
+.charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
 .note { color: var(--faint); font-size: 13px; max-width: 88ch; }
 .beside { display: flex; flex-wrap: wrap; gap: 14px 28px; align-items: flex-start; }
 .beside .chart { flex: 0 1 400px; }
@@ -51,14 +55,23 @@ tr.head th { color: var(--ink); border-bottom: 1px solid var(--line); white-spac
   border-top: 3px solid var(--s2); border-radius: 3px; }
 .shown .wrong { border-top-color: var(--s1); }
 .shown img { display: block; margin: 0 auto 4px; max-width: 100%; height: auto; }
+@media (min-width: 700px) { .fives { grid-template-columns: repeat(5, 1fr); max-width: 860px; } }
+.pairs { grid-template-columns: repeat(auto-fill, minmax(244px, 1fr)); }
+.pairs img { display: inline-block; width: calc(50% - 2px); margin: 0 0 4px; }
+.pairs img + img { margin-left: 4px; }
+.maps { grid-template-columns: repeat(auto-fill, minmax(min(100%, 296px), 1fr)); }
+.maps { margin-bottom: 10px; }
+.maps figure { border-top: 0; }
+.maps img { width: 284px; }
 .shown figcaption { font-size: 12px; overflow-wrap: anywhere; }
 .shown b { color: var(--ink); }
 .shown b, .shown span { display: block; }
 @media (max-width: 700px) {
   table { font-size: 12px; }
-  th, td { padding-right: 7px; }
+  main { padding: 16px 10px 40px; }
+  th, td { padding-right: 5px; }
   tr th:first-child { white-space: normal; }
-  table:not(.confusion) td small { display: block; margin: 0; font-size: 11px; }
+  table:not(.confusion) td small { display: block; margin: 0; font-size: 10px; }
   .beside .chart { flex-basis: 100%; }
 }
 """
@@ -78,6 +91,7 @@ class Contents:
     alarms: Sequence[Shown]
     misses: Sequence[Shown]
     pictures: Mapping[str, bytes]  # JPEG by id
+    looks: Looks | None  # what the networks looked at, where it was asked for
 
 
 def report_page(contents: Contents) -> str:
@@ -94,7 +108,10 @@ def report_page(contents: Contents) -> str:
         classes(findings),
         subgroups(findings, contents.subgroups),
         learning(contents.curves),
-        examples(contents.grid, contents.alarms, contents.misses, contents.pictures),
+        examples(
+            contents.grid, contents.alarms, contents.misses, contents.pictures, contents.looks
+        ),
+        feature_maps(contents.looks, contents.pictures),
     )
     body = [markup for section in sections for markup in section]
     return document(f"report of {findings.name}", _STYLE, tag("main", None, *body))

@@ -5,6 +5,8 @@ Called by `trainer.report.__main__` for the few that the page shows. Starts no T
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -23,8 +25,16 @@ _QUALITY = 80
 _MOST_PIXELS = 100_000_000
 
 
-def read_pictures(folder: str, manifest: Manifest, rows: pd.DataFrame) -> dict[str, bytes]:
-    """JPEG bytes of at most PICTURE_PX a side by id; none where the records hold no image.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A record's image, as JPEG bytes both."""
+
+    small: bytes  # of at most PICTURE_PX a side
+    stored: bytes
+
+
+def read_pictures(folder: str, manifest: Manifest, rows: pd.DataFrame) -> dict[str, Picture]:
+    """By id; none where the records hold no image.
 
     `rows` are those wanted of `read_rows`. Reads the shards of their parts until all are found.
 
@@ -37,7 +47,7 @@ def read_pictures(folder: str, manifest: Manifest, rows: pd.DataFrame) -> dict[s
         return {}
     row_features = with_role(manifest.features, "row")
     id_of, parts = dict(zip(rows["row"], rows["id"], strict=True)), set(rows["part"])
-    found: dict[str, bytes] = {}
+    found: dict[str, Picture] = {}
     for shard, first_row in zip(manifest.shards, manifest.first_rows, strict=True):
         if shard.part not in parts or len(found) == len(id_of):
             continue
@@ -51,7 +61,8 @@ def read_pictures(folder: str, manifest: Manifest, rows: pd.DataFrame) -> dict[s
                 if row in id_of:
                     where = f"{path}: record {place}"
                     jpeg = wire[images[0].record_key][1][0]
-                    found[id_of[row]] = _thumbnail(jpeg, manifest.is_red_blue_swapped, where)
+                    small = _thumbnail(jpeg, manifest.is_red_blue_swapped, where)
+                    found[id_of[row]] = Picture(small=small, stored=jpeg)
     return found
 
 

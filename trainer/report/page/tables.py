@@ -21,6 +21,7 @@ from trainer.report.page.charts import Span, span_chart
 from trainer.report.subgroups import LEAST_GROUPS, SHOWN, Subgroup
 from trainer.thresholds import RATES
 
+_LONGEST_WORD = 14  # characters; longer ones are broken, or a narrow page would cut the table off
 _UNSCALED = {name: of for name, of in HEADLINES.items() if "scal" not in name}
 
 
@@ -66,16 +67,17 @@ def comparisons(first: Findings, compared: Sequence[Comparison]) -> Iterator[Mar
                         _difference(difference.figure, *comparison.delong),
                     )
                 )
-        parts.append(tag("h3", None, f"{first.name} minus {other.name}"))
+        inside = [tag("h3", None, f"minus {other.name}")]
         if other.selected_on:
             text = f"{other.name} was selected on {', '.join(other.selected_on)}: too high."
-            parts.append(tag("p", {"class": "warning"}, text))
-        parts.append(_table(("", "this", "other", f"difference, 95 % by {first.unit}"), lines))
+            inside.append(tag("p", {"class": "warning"}, text))
+        inside.append(_table(("", "this", "other", f"difference, 95 % by {first.unit}"), lines))
+        parts.append(tag("div", None, *inside))
     note = (
         "Both are scored on the same draws of the same rows; bold where the interval leaves out 0. "
         "Of a Brier score and an ECE less is better."
     )
-    yield section("Compared", *parts, note=note)
+    yield section("Compared", _beside(*parts), note=note)
 
 
 def decisions(findings: Findings) -> Iterator[Markup]:
@@ -187,12 +189,17 @@ def _confusion(caption: str, names: Sequence[str], counts: npt.NDArray[np.int64]
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Markup:
     """A line's last cell goes on to the end."""
-    shown = [tag("tr", {"class": "head"}, *(tag("th", None, name) for name in head))]
+    shown = [tag("tr", {"class": "head"}, *map(_head_cell, head))]
     for first, *others, last in lines:
         cells = [tag("td", None, cell) for cell in others]
         cells.append(tag("td", {"colspan": len(head) - 1 - len(others)}, last))
         shown.append(tag("tr", None, tag("th", None, short(first, 40)), *cells))
     return tag("div", {"class": "wide"}, tag("table", None, *shown))
+
+
+def _head_cell(name: str) -> Markup:
+    is_long = any(len(word) > _LONGEST_WORD for word in name.split())
+    return tag("th", {"class": "long"} if is_long else None, name)
 
 
 def _beside(*inside: Markup) -> Markup:
