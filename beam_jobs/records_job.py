@@ -22,7 +22,7 @@ from pipeline.dataset.table import read_table
 from pipeline.errors import SettingsError
 from pipeline.images.render import MAX_SIZE_PX, RenderSpec
 from pipeline.preview.page import write_preview
-from pipeline.records.commit import commit_size, write_failed
+from pipeline.records.commit import commit_size, refuse_empty, write_failed
 from pipeline.records.done import (
     claim_size,
     discard_plan,
@@ -78,6 +78,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         storage.remove_leftovers(folder)  # of a run that was killed before
     storage.remove(storage.join(plan_folder, STAGED_NAME))
     failed = write_failed(flags.output, sizes, plan, rows)
+    for size in sizes:
+        refuse_empty(flags.output, size, plan, rows)
     manifests = [
         commit_size(flags.output, size, plan, rows, render, flags.max_failures) for size in sizes
     ]

@@ -58,9 +58,11 @@ def load_recipe(path: str | Path) -> tuple[dict[str, Any], str]:
     while "base" in tables:
         base, file = tables.pop("base"), chain[-1]
         below = file.parent / base if isinstance(base, str) else file.parent
-        if not below.resolve().is_relative_to(folder) or below.suffix != ".toml":
+        is_within = below.resolve().is_relative_to(folder) and below.suffix == ".toml"
+        if not is_within or Path(base).is_absolute():
             raise SettingsError(
-                f"{file}: base must be a .toml file in {folder.name}/ or below, got {base!r}"
+                f"{file}: base must be a .toml file in {folder.name}/ or below, by a path from "
+                f"there, got {base!r}"
             )
         names = [*(str(link) for link in chain), str(below)]
         if below.resolve() in [link.resolve() for link in chain]:
@@ -236,7 +238,7 @@ def _convert_tuple(args: Sequence[Any], value: Any, where: str) -> tuple[Any, ..
         raise SettingsError(f"{where} must have {len(args)} values, got {value!r}")
     hints = [args[0]] * len(items) if args[-1] is Ellipsis else args
     return tuple(
-        _convert(hint, item, f"{where}[{place}]" if len(items) > 1 else where)
+        _convert(hint, item, f"{where}.{place}" if len(items) > 1 else where)
         for place, (hint, item) in enumerate(zip(hints, items, strict=True))
     )
 

@@ -113,6 +113,13 @@ def test_a_recipe_lies_over_its_base(tmp_path):
     assert config.augment == ({"op": "flip_left_right"},)
 
 
+def test_a_base_by_an_absolute_path_is_refused_though_it_lies_in_the_folder(tmp_path):
+    (tmp_path / "b.toml").write_text("")
+    (tmp_path / "a.toml").write_text(f"base = '{tmp_path}/b.toml'")
+    with pytest.raises(SettingsError, match=r"base must be a .toml .* by a path from there, got"):
+        load_recipe(tmp_path / "a.toml")
+
+
 @pytest.mark.parametrize("base", ["'../other.toml'", "'/other.toml'", "'b.txt'", "3", "''"])
 def test_a_base_that_is_no_recipe_of_the_folder_is_refused(tmp_path, base):
     (tmp_path / "configs").mkdir()

@@ -22,7 +22,7 @@ from trainer.models.config import ModelConfig
 from trainer.optimizers import OptimizerConfig
 from trainer.precision import Precision
 from trainer.schedules import ScheduleConfig
-from trainer.stages.config import StageConfig, with_epochs
+from trainer.stages.config import StageConfig, stage_key, with_epochs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,24 +162,24 @@ class Config:
 
     def _check_stages(self) -> None:
         with_epochs(self.stage, self.train.epochs)
-        for number, stage in enumerate(self.stage, start=1):
+        for place, stage in enumerate(self.stage):
+            key = stage_key(place, len(self.stage))
             weights = stage.loss_weights
             if weights is not None and len(weights) != len(self.loss):
                 raise ValueError(
-                    f"stage {number}: loss_weights must be {len(self.loss)}, one a [[loss]], got "
+                    f"{key}.loss_weights must be {len(self.loss)}, one a [[loss]], got "
                     f"{list(weights)}"
                 )
             if stage.patience_epochs is not None and self.train.evaluate_every is None:
                 raise ValueError(
-                    f"stage {number}: train.evaluate_every must be given for patience_epochs, "
-                    "got none"
+                    f"{key}.patience_epochs: train.evaluate_every must be given with it, got none"
                 )
             if stage.group_rates.fusion != 1 and self.model.fusion is None:
                 raise ValueError(
-                    f"stage {number}: group_rates.fusion must be left out without model.fusion, "
+                    f"{key}.group_rates.fusion must be left out without model.fusion, "
                     f"got {stage.group_rates.fusion}"
                 )
-            self.in_stage(number - 1)  # checks what stage and recipe make together
+            self.in_stage(place)  # checks what stage and recipe make together
 
 
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
@@ -240,6 +240,7 @@ def resolve(config: Config, manifest: Manifest) -> Config:
             f"{data.evaluation_size_px}; make records of --sizes {data.evaluation_size_px}"
         )
     folds = data.folds or (None if data.train else len(manifest.record_folds) or None)
+    _check_warmups(config, where)
     return dataclasses.replace(
         config,
         data=dataclasses.replace(data, image_size_px=size_px, folds=folds),
@@ -251,6 +252,21 @@ def resolve(config: Config, manifest: Manifest) -> Config:
             for stage in with_epochs(config.stage, config.train.epochs)
         ),
     )
+
+
+def _check_warmups(config: Config, where: str) -> None:
+    """Raises SettingsError for a warm-up that a stage's epochs cut off below the peak."""
+    stages = with_epochs(config.stage, config.train.epochs) or config.stages
+    for place, stage in enumerate(stages):
+        schedule = stage.schedule or config.schedule
+        warmup = schedule.own_settings().get("warmup_epochs")
+        epochs = stage.epochs or config.train.epochs
+        if warmup is not None and warmup > epochs:
+            key = f"{stage_key(place, len(stages))}." if stage.schedule else ""
+            raise SettingsError(
+                f"{where}: {key}schedule.warmup_epochs must be {epochs} or less (the epochs that "
+                f"it is part of), got {warmup:g}; lower it, or train longer"
+            )
 
 
 def _resolved_stage(config: Config, stage: StageConfig) -> StageConfig:

@@ -68,7 +68,7 @@ def train_fold(run: Run, fold: FoldParts) -> Predictions:
         plateau = _plateau_of(config.in_stage(course.stage), state)
         if plateau:
             loop.optimizer.rate_fraction.assign(plateau.fraction)
-        predict = build_predict(run, fold, loop, evaluation, is_selected=is_selected)
+        predict = build_predict(run, fold, loop, evaluation, digests, is_selected=is_selected)
         with (
             opened_journal(run.folder, fold.number, course, state) as journal,
             naming_damage(run.records, fold.train, run.extras),

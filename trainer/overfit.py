@@ -42,6 +42,9 @@ def overfit(run: Run, fold: FoldParts, *, images: int) -> int:
     label = run.records.manifest.label
     rows = choose_rows(run.rows[run.rows["part"].isin(fold.train)], label, images)
     config = without_restraint(run.config, len(rows), run.strategy.num_replicas_in_sync)
+    for table, is_given in (("[[stage]]", run.config.stage), ("init", run.config.init)):
+        if is_given:
+            print(f"--overfit leaves {table} out: all of a new network trains", flush=True)
     run = dataclasses.replace(run, config=config, ops=())
     encoder = fit_encoder(run, fold)
     metadata = encoder.encode_by_row(run.rows) if encoder else None

@@ -11,8 +11,9 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
 from pipeline.errors import SettingsError
@@ -25,8 +26,11 @@ from pipeline.predictions import (
 )
 from pipeline.records.manifest import Manifest
 from pipeline.settings import differences, load_toml, to_tables, to_toml
-from trainer.config import Config
 from trainer.folds import FoldParts
+
+if TYPE_CHECKING:
+    from trainer.baselines.fold_run import Baseline
+    from trainer.config import Config
 
 CONFIG_NAME = "config.toml"
 LOCK_NAME = "training.lock"
@@ -34,26 +38,45 @@ RECORDS_NAME = "records.json"
 METRICS_NAME = "metrics.jsonl"
 NAN_BATCH_NAME = "nan_batch.csv"  # row and id of the batch on which training failed
 
+_FOLD = re.compile(r"(?P<run>.*?)/+fold(?P<number>\d+)/*")
+_OLDER = {
+    "shards_digest": "the records' shards have changed",
+    "init_digest": "the run that it starts from was trained again",
+}
+
 Digests = Mapping[str, str]
 
 
-def fold_digests(config: Config, manifest: Manifest, fold: FoldParts) -> dict[str, str]:
+def fold_digests(config: Config | Baseline, manifest: Manifest, fold: FoldParts) -> dict[str, str]:
     """What a fold's predictions follow from: recipe, plan, rendering, and the shards it reads.
 
-    The shards count beside plan and rendering, for an image that was mended changes neither.
+    The shards count beside plan and rendering, for an image that was mended changes neither; and
+    where the fold starts from another run's, the predictions of that, while they are there.
     """
     shards = manifest.shards_of((*fold.train, *fold.validation))
+    initial = {}
+    if init := getattr(config, "init", None):
+        path = storage.join(initial_fold(init, fold.number), PREDICTIONS_NAME)
+        if storage.exists(path):
+            initial["init_digest"] = hashlib.sha256(storage.read_bytes(path)).hexdigest()
     return {
         "recipe_digest": _sha256(to_toml(config)),
         "plan_digest": manifest.plan_digest,
         "render_digest": manifest.render_digest,
         "shards_digest": _sha256("\n".join(shard.sha256 for shard in shards)),
+        **initial,
     }
 
 
 def fold_folder(run: str, number: int) -> str:
     """`RUN/foldK`."""
     return storage.join(run, f"fold{number}")
+
+
+def initial_fold(init: str, number: int) -> str:
+    """The `RUN/foldK` that `init` names for a fold: that one, or of a run its same fold."""
+    named = _FOLD.fullmatch(init)
+    return fold_folder(named["run"], int(named["number"])) if named else fold_folder(init, number)
 
 
 def checkpoint_folder(run: str, number: int) -> str:
@@ -70,14 +93,14 @@ def tensorboard_folder(run: str, number: int) -> str:
     )
 
 
-def start_run(run: str, config: Config, manifest: Manifest) -> None:
+def start_run(run: str, config: Config | Baseline, manifest: Manifest) -> None:
     """Writes what the run is of: the resolved recipe, which records, and how they were made."""
     records = json.dumps({**_identity(manifest), **_made(manifest)}, indent=1) + "\n"
     storage.write_text(storage.join(run, RECORDS_NAME), records)
     storage.write_text(storage.join(run, CONFIG_NAME), to_toml(config))
 
 
-def refuse_another_run(run: str, config: Config, manifest: Manifest) -> None:
+def refuse_another_run(run: str, config: Config | Baseline, manifest: Manifest) -> None:
     """Raises SettingsError when the folder holds a run of other records or of another recipe.
 
     The message names what differs. Records whose shards alone differ (rows of theirs were mended)
@@ -150,10 +173,13 @@ def finished_fold(run: str, number: int, digests: Digests) -> Predictions | None
     return predictions if predictions and not _differing(predictions, digests) else None
 
 
-def has_older_shards(run: str, number: int, digests: Digests) -> bool:
-    """True when the fold is complete but for shards that have changed since."""
+def changed_since(run: str, number: int, digests: Digests) -> str | None:
+    """What changed since a fold was complete: its shards, the run that it starts from, or both."""
     predictions = _read_fold(run, number)
-    return predictions is not None and _differing(predictions, digests) == ["shards_digest"]
+    differing = _differing(predictions, digests) if predictions else []
+    if not differing or not {*differing} <= {*_OLDER}:
+        return None
+    return " and ".join(_OLDER[name] for name in differing)
 
 
 def gather_folds(run: str, digests: Mapping[int, Digests]) -> Predictions:
@@ -180,7 +206,11 @@ def _read_fold(run: str, number: int) -> Predictions | None:
 
 
 def _differing(predictions: Predictions, digests: Digests) -> list[str]:
-    return [name for name, digest in digests.items() if predictions.run.get(name) != digest]
+    about = predictions.run
+    # A fold of before `init` was pinned does not say what it started from: it is taken at its word.
+    known = {name: digest for name, digest in digests.items()
+             if name in about or name != "init_digest"}  # fmt: skip
+    return [name for name, digest in known.items() if about.get(name) != digest]
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:

@@ -30,11 +30,11 @@ from trainer.recipe import Recipe, read_recipe
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
     alone_in_folds,
+    changed_since,
     clear_fold,
     finished_fold,
     fold_digests,
     gather_folds,
-    has_older_shards,
     refuse_another_run,
     start_run,
 )
@@ -146,11 +146,8 @@ def _unfinished(run_folder: str, recipe: Recipe) -> tuple[FoldParts, ...]:
         if finished_fold(run_folder, fold.number, digests):
             print(f"fold {fold.number} is complete: skipped (--fresh trains it again)", flush=True)
             continue
-        if has_older_shards(run_folder, fold.number, digests):
-            print(
-                f"fold {fold.number}: the records' shards have changed since it was trained: "
-                "trained again"
-            )
+        if changed := changed_since(run_folder, fold.number, digests):
+            print(f"fold {fold.number}: {changed} since it was trained: trained again")
         waiting.append(fold)
     return tuple(waiting)
 
@@ -202,7 +199,10 @@ def _stopping_cleanly(flags: argparse.Namespace) -> int:
                 return check_learning(flags, stopping)
             return train(flags, stopping)
     except Stopped as stopped:
-        print(f"task: {stopped}; the same command again goes on from here", file=sys.stderr)
+        outlook = "the same command again goes on from here"
+        if flags.overfit is not None:
+            outlook = "nothing was kept, and the same command begins anew"
+        print(f"task: {stopped}; {outlook}", file=sys.stderr)
         return stopped.exit_code
 
 

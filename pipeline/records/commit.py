@@ -19,11 +19,13 @@ import pandas as pd
 
 from pipeline import storage
 from pipeline.dataset.plan import Plan, count_part
+from pipeline.errors import DataError
 from pipeline.images.render import RenderSpec
 from pipeline.records.done import (
     Failure,
     ShardDone,
     codec_versions,
+    discard_size,
     read_done,
     size_folder,
     size_name,
@@ -87,6 +89,23 @@ def commit_size(
     write_tfds_metadata(folder, manifest)
     write_manifest(folder, manifest)
     return manifest
+
+
+def refuse_empty(output: str, size: int | None, plan: Plan, rows: pd.DataFrame) -> None:
+    """Raises DataError where all rows failed, and forgets the shards that hold none of them.
+
+    So that the same command reads the images again, once they are where it looks.
+    """
+    failures = [f for shard in plan.shards for f in read_done(output, size, shard.file).failures]
+    if len(failures) < len(rows):
+        return
+    reasons = collections.Counter(failure.reason for failure in failures)
+    found = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    discard_size(output, size)
+    raise DataError(
+        f"{output}: at size {size_name(size)} a row or more must make a record, got {found} of "
+        f"{len(rows):,}; see failed.csv there, and mend --images, the paths or the size"
+    )
 
 
 def write_failed(output: str, sizes: Sequence[int | None], plan: Plan, rows: pd.DataFrame) -> int:

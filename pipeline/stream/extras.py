@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 import pandas as pd
 
 from pipeline import storage
-from pipeline.errors import SettingsError
+from pipeline.errors import DataError, SettingsError
 from pipeline.records.features import Feature, Role, table_column, with_role
 from pipeline.records.manifest import Manifest, read_rows
 from pipeline.records.tfrecord import read_records
@@ -59,13 +59,16 @@ def open_extras(
     portions = []
     first_row = _row_count(main) if configs else 0
     for config in configs:
-        records = open_records(config.records, allow_failures=allow_failures)
-        _refuse_unlike(records.manifest, main.manifest, image_size_px, f"extra {config.records!r}")
+        where = f"extra {config.records!r}"
+        try:
+            records = open_records(config.records, allow_failures=allow_failures)
+        except (DataError, SettingsError) as error:
+            raise type(error)(f"{where}: {error}") from error
+        _refuse_unlike(records.manifest, main.manifest, image_size_px, where)
         parts = config.parts or records.manifest.part_names
         if not records.manifest.examples_in(parts):
             raise SettingsError(
-                f"extra {config.records!r}: parts must hold an example, got none in "
-                f"{', '.join(parts)}"
+                f"{where}: parts must hold an example, got none in {', '.join(parts)}"
             )
         portions.append(
             Portion(records=records, parts=parts, first_row=first_row, weight=config.weight)
@@ -203,14 +206,17 @@ def _paired_rows(
     """The set's rows that a list of duplicates pairs with an image of some validation parts."""
     if path is None:
         return set()
+    where = f"extra {extra.records.folder!r}"
     try:
         pairs = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
-        raise SettingsError(f"{path}: no such file; write it with find_duplicates") from error
+        raise SettingsError(
+            f"{where}: duplicates must be a file that find_duplicates wrote, got no {path}"
+        ) from error
     if not {"id_1", "id_2"} <= {*pairs.columns}:
         raise SettingsError(
-            f"{path}: columns must be id_1 and id_2, as find_duplicates writes them, got "
-            f"{', '.join(map(str, pairs.columns))}"
+            f"{where}: columns of {path} must be id_1 and id_2, as find_duplicates writes them, "
+            f"got {', '.join(map(str, pairs.columns))}"
         )
     rows = read_rows(main.folder, ["id", "part"])
     ids = set(rows["id"][rows["part"].isin(validation)])

@@ -134,6 +134,20 @@ def test_an_image_that_does_not_decode_is_left_out_and_listed(made, tmp_path, ca
     assert "3 rows failed (1 missing, 1 not_an_image, 1 truncated)" in capsys.readouterr().out
 
 
+def test_records_of_no_image_at_all_are_none_until_the_images_are_there(made, tmp_path, capsys):
+    (tmp_path / "jpeg").mkdir()
+    shutil.copy(made[0] / "train.csv", tmp_path)
+    flags = record_flags(tmp_path, tmp_path / "out", max_failures="1")
+    assert main(flags) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "a row or more must make a record, got 24 missing of 24; see failed.csv" in line
+    assert not (tmp_path / "out" / "64" / "manifest.json").exists()
+    assert len((tmp_path / "out" / "failed.csv").read_text().splitlines()) == 25
+    shutil.copytree(made[0] / "jpeg", tmp_path / "jpeg", dirs_exist_ok=True)
+    assert main(flags) == 0
+    assert digests(tmp_path / "out" / "64") == digests(made[1] / "64")
+
+
 def test_plan_only_prints_the_folds_and_reads_no_image(made, tmp_path, capsys):
     flags = record_flags(made[0], tmp_path / "out", images=str(tmp_path / "none"))
     assert main([*flags, "--plan_only"]) == 0

@@ -96,7 +96,7 @@ def test_validation_targets_change_nothing_that_is_predicted(tmp_path):
     first_fold = fold_parts(manifest, DataConfig())[:1]
     turned = rows.assign(target=rows["target"].where(rows["fold"] != 0, 2 - rows["target"]))
     one, other = (
-        run_baseline(str(tmp_path / "run"), baseline, manifest, table, pictures, first_fold)
+        run_baseline(str(tmp_path / "run"), baseline, manifest, table, pictures, *(first_fold,) * 2)
         for table in (rows, turned)
     )
     assert (one.predictions.targets != other.predictions.targets).any()
@@ -132,14 +132,46 @@ def test_given_parts_have_one_fold_and_no_number(tmp_path):
     assert set(frame["fold"]) == {-1}
 
 
-def test_a_run_of_other_folds_leaves_no_older_predictions(tmp_path):
+ONE = ("--models", "logistic", "--features", "metadata", "--class_weights", "none")
+
+
+def test_folds_of_an_earlier_call_are_kept_beside_those_of_a_later(tmp_path, capsys):
     write_toy_records(tmp_path / "records", rows=40, size_px=16)
-    flags = ("--models", "logistic", "--features", "metadata", "--class_weights", "none")
-    assert train(tmp_path / "records", tmp_path / "runs", *flags, "--folds", "0,1") == 0
-    assert train(tmp_path / "records", tmp_path / "runs", *flags, "--folds", "2") == 0
-    run = tmp_path / "runs" / "logistic-metadata"
-    assert set(read_predictions(str(run)).frame["fold"]) == {2}
-    assert not list(run.glob("fold[01]/predictions.parquet"))
+    assert train(tmp_path / "records", tmp_path / "runs", *ONE, "--folds", "0,1") == 0
+    first = read_predictions(str(tmp_path / "runs" / "logistic-metadata")).frame
+    assert train(tmp_path / "records", tmp_path / "runs", *ONE, "--folds", "2") == 0
+    predictions = read_predictions(str(tmp_path / "runs" / "logistic-metadata"))
+    assert predictions.run["folds"] == [0, 1, 2]
+    kept = predictions.frame[predictions.frame["fold"] < 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, first)
+    assert train(tmp_path / "records", tmp_path / "whole", *ONE) == 0
+    whole = read_predictions(str(tmp_path / "whole" / "logistic-metadata")).frame
+    rest = whole[whole["fold"] < 3].reset_index(drop=True)
+    pd.testing.assert_frame_equal(predictions.frame, rest)
+
+
+def test_folds_of_changed_records_are_not_gathered_with_new_ones(tmp_path):
+    write_toy_records(tmp_path / "records", rows=40, size_px=16)
+    assert train(tmp_path / "records", tmp_path / "runs", *ONE, "--folds", "0,1") == 0
+    write_toy_records(tmp_path / "records", rows=40, size_px=16, seed=1)  # other shards, same plan
+    assert train(tmp_path / "records", tmp_path / "runs", *ONE, "--folds", "2") == 0
+    frame = read_predictions(str(tmp_path / "runs" / "logistic-metadata")).frame
+    assert set(frame["fold"]) == {2}
+
+
+def test_a_folder_of_other_settings_or_of_a_network_is_refused(tmp_path, capfd):
+    write_toy_records(tmp_path / "records", rows=40, size_px=16)
+    runs = tmp_path / "runs"
+    assert train(tmp_path / "records", runs, *ONE, "--folds", "0") == 0
+    before = (runs / "logistic-metadata" / "predictions.parquet").read_bytes()
+    assert train(tmp_path / "records", runs, *ONE, "--folds", "1", "--seed", "3") == 2
+    error = capfd.readouterr().err
+    assert "must be what the run was started with, got other seed (there 0, asked 3)" in error
+    assert (runs / "logistic-metadata" / "predictions.parquet").read_bytes() == before
+    assert train(tmp_path / "records", runs, *ONE, "--folds", "1", "--seed", "3", "--fresh") == 0
+    assert set(read_predictions(str(runs / "logistic-metadata")).frame["fold"]) == {1}
+    assert train(tmp_path / "records", runs / "logistic-metadata", *ONE) == 2
+    assert "--run must be a folder for runs of baselines, got" in capfd.readouterr().err
 
 
 def test_without_flags_every_model_meets_every_feature_of_the_records(binary):

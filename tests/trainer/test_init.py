@@ -37,6 +37,22 @@ def first(folder, tmp_path):
     return shutil.copytree(folder / "first", tmp_path / "first")
 
 
+def test_a_source_that_was_trained_again_is_noticed(folder, first, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(folder, run, *STILL, f"init={first}") == 0
+    assert train(folder, run, *STILL, f"init={first}") == 0
+    assert "fold 0 is complete: skipped" in capsys.readouterr().out
+    before = logits(run)
+    shutil.rmtree(first)
+    assert train(folder, run, *STILL, f"init={first}") == 0  # complete, and needs it no more
+    assert "fold 0 is complete: skipped" in capsys.readouterr().out
+    assert train(folder, first, "optimizer.ema_decay=0.5", "train.seed=5") == 0
+    assert train(folder, run, *STILL, f"init={first}") == 0
+    printed = capsys.readouterr().out
+    assert "the run that it starts from was trained again since it was trained" in printed
+    assert np.abs(logits(run) - before).max() > 1e-3
+
+
 def logits(run, column="logit_malignant"):
     return read_predictions(str(run)).frame[column].to_numpy()
 

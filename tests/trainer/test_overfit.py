@@ -1,5 +1,7 @@
 """`--overfit`: which rows, what is switched off, and the verdict."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from records_factory import LABELS, write_toy_records
 from trainer.config import Config
 from trainer.optimizers import OptimizerConfig
 from trainer.overfit import choose_rows, without_restraint
+from trainer.running.stopping import Stopped
 from trainer.task import main
 
 FLAGS = ("--set", "model.backbone=small-cnn", "--set", "train.batch_size=16")
@@ -32,6 +35,25 @@ def test_a_network_that_can_learn_does_and_nothing_is_written(records, tmp_path,
     assert lines[-1].startswith("the network can learn: accuracy 1.0000 at step ")
     assert not (tmp_path / "run").exists()
     assert sorted(records.rglob("*")) == before
+
+
+def test_what_of_the_recipe_it_leaves_out_is_said(records, capsys):
+    stages = ("--set", "stage={freeze = 'backbone'}", "--set", "init=runs/other")
+    assert main(["--records", str(records), *FLAGS, *stages, "--overfit", "8"]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "--overfit leaves [[stage]] out: all of a new network trains"
+    assert second == "--overfit leaves init out: all of a new network trains"
+
+
+def test_stopped_it_does_not_promise_to_go_on(records, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("trainer.task.check_learning", stop)
+    assert main(["--records", str(records), *FLAGS, "--overfit", "8"]) == 143
+    error = capsys.readouterr().err
+    assert "stopped by SIGTERM; nothing was kept, and the same command begins anew" in error
+    assert "goes on" not in error
 
 
 def test_one_that_cannot_exits_1_and_says_how_far_it_came(records, capsys):

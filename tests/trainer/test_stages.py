@@ -216,7 +216,7 @@ def test_a_network_of_one_image_size_is_told_so(folder, tmp_path, capsys):
 def test_too_many_blocks_in_a_later_stage_are_refused_before_the_first(folder, tmp_path, capsys):
     stages = "stage=[{epochs = 1}, {freeze = 'backbone', unfreeze_blocks = 9}]"
     assert train(folder, tmp_path / "run", stages) == 2
-    assert "stage 2: unfreeze_blocks must be 6 or less" in capsys.readouterr().err
+    assert "stage.1.unfreeze_blocks must be 6 or less" in capsys.readouterr().err
     assert not (tmp_path / "run/fold0/checkpoints").exists()
 
 

@@ -107,9 +107,12 @@ def test_a_stage_that_looks_at_the_validation_is_said_to_choose_on_it(tmp_path, 
         ("[[stage]]\nunfreeze_blocks = 2", "must stand beside freeze = 'backbone', got 2 without"),
         ("[[stage]]\ngroup_rates = {backbone = 0}", "backbone must be above 0 .*; freeze what"),
         ("[[stage]]\ngroup_rates = {fusion = 0.5}", "left out without model.fusion, got 0.5"),
-        ("[[stage]]\nloss_weights = [1, 2]", r"stage 1: loss_weights must be 1, .* got \[1.0, 2.0"),
+        ("[[stage]]\nloss_weights = [1, 2]", r"stage.loss_weights must be 1, .* got \[1.0, 2.0"),
         ("[[stage]]\nloss_weights = [0]", r"loss_weights must be 0 or more .*, got \[0.0\]"),
-        ("[[stage]]\npatience_epochs = 2", "train.evaluate_every must be given for patience_ep"),
+        (
+            "[[stage]]\npatience_epochs = 2",
+            "patience_epochs: train.evaluate_every must be given with",
+        ),
         ("[[stage]]\nschedule = {kind = 'cosin'}", "did you mean 'cosine'"),
         ("[[stage]]\nschedule = {kind = 'on_plateau'}", "train.evaluate_every must be given for"),
         ("init_any_fold = true", "init_any_fold must be left out without init"),
@@ -119,6 +122,36 @@ def test_a_stage_that_looks_at_the_validation_is_said_to_choose_on_it(tmp_path, 
 def test_stages_at_fault_are_refused_with_place_rule_and_value(tmp_path, text, message):
     with pytest.raises(SettingsError, match=message):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\nepochs = 2\n[schedule]\nwarmup_epochs = 3",
+         r": schedule.warmup_epochs must be 2 or less \(the epochs .*, got 3"),
+        ("[[stage]]\nepochs = 9\n[[stage]]\n[stage.schedule]\nkind = 'step'\n"
+         "milestones = [1]\nwarmup_epochs = 1.5",
+         r": stage.1.schedule.warmup_epochs must be 1 or less .*, got 1.5"),
+        ("[[stage]]\nepochs = 9\n[[stage]]\n[schedule]\nwarmup_epochs = 2",
+         r": schedule.warmup_epochs must be 1 or less"),
+    ],
+    ids=["of the run", "of a stage", "of the run in a short stage"],
+)  # fmt: skip
+def test_a_warm_up_that_never_reaches_the_peak_is_refused(tmp_path, text, message):
+    config = load(tmp_path, text)
+    with pytest.raises(SettingsError, match=message):
+        resolve(config, write_toy_records(tmp_path / "records"))
+
+
+def test_every_message_counts_stages_as_set_does(tmp_path):
+    stages = "[[stage]]\nepochs = 9\n[[stage]]\n"
+    for text in (
+        f"{stages}dropout = 2",
+        f"{stages}dropout = 'x'",
+        f"{stages}loss_weights = [1, 2]",
+    ):
+        with pytest.raises(SettingsError, match=r"stage\.1\b"):
+            load(tmp_path, text)
 
 
 def test_predictions_of_a_size_that_the_records_lack_are_refused(tmp_path):

@@ -97,7 +97,7 @@ def test_a_frozen_backbone_sees_in_training_what_it_sees_in_prediction():
 
 def test_more_blocks_than_the_backbone_has_are_refused_before_the_first_stage():
     stages = (StageConfig(epochs=1), StageConfig(freeze="backbone", unfreeze_blocks=7))
-    message = "stage 2: unfreeze_blocks must be 6 or less .*stem, block1, .*got 7"
+    message = "stage.1.unfreeze_blocks must be 6 or less .*stem, block1, .*got 7"
     with pytest.raises(SettingsError, match=message):
         check_blocks(build(), stages)
 

@@ -34,7 +34,7 @@ def recipe(tmp_path, text):
         ("[model]\nweights = 'noisy'", "weights must be 'imagenet', 'noisy-student'"),
         ("[schedule]\nkind = 'cosin'", "did you mean 'cosine'"),
         ("[optimizer]\nkind = 'adamx'", "unknown kind 'adamx'; did you mean 'adam"),
-        ("[[loss]]\nkind = 'bce'\n[[loss]]\nkind = 'focl'", r"loss\[1\]: unknown kind 'focl'"),
+        ("[[loss]]\nkind = 'bce'\n[[loss]]\nkind = 'focl'", r"loss.1: unknown kind 'focl'"),
         ("loss = []", "loss must have a term, got none"),
         ("[data]\nfolds = 1", "folds must be 2 or more, got 1"),
         ("[data]\ntrain = ['train']", "train and validation must be given together"),

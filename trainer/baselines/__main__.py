@@ -7,7 +7,8 @@ r"""Trains what a network has to beat, on the same folds, and writes the same pr
 Logistic regression and linear SVMs on small pixels, colour histograms and metadata: every model
 with every set of features and every class weight, each a run folder `RUN/NAME` that
 `trainer.ensemble` and `trainer.compare` take, then a table of all. A set of 64 px serves: pixels
-are made smaller still. Starts no TensorFlow. Exit codes as of `trainer.task`.
+are made smaller still. Folds of an earlier call of the same settings on the same records are kept;
+a folder of others is refused. Starts no TensorFlow. Exit codes as of `trainer.task`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from trainer.baselines.table import baseline_table
 from trainer.config import DataConfig
 from trainer.folds import check_examples, choose_folds, fold_parts
 from trainer.intervals import DRAWS
+from trainer.run_folder import CONFIG_NAME, refuse_another_run
 
 MODELS: tuple[LinearKind, ...] = get_args(LinearKind)
 CLASS_WEIGHTS: tuple[ClassWeight, ...] = get_args(ClassWeight)
@@ -73,6 +75,11 @@ def build_parser() -> Parser:
         "--draws", type=int, default=DRAWS, help=f"of the bootstrap (default {DRAWS})"
     )
     parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="train again, also over baselines of other settings or other records",
+    )
+    parser.add_argument(
         "--allow_failures", action="store_true", help="take records that lack too many rows"
     )
     return parser
@@ -102,8 +109,11 @@ def run_baselines(flags: argparse.Namespace) -> dict[str, Outcome]:
     kinds = {kind for baseline in baselines for kind in baseline.features}
     check_kinds(kinds, manifest, flags.pixels_px)
     data = _data_config(flags)
-    folds = choose_folds(fold_parts(manifest, data), flags.folds)
+    folds_of_run = fold_parts(manifest, data)
+    folds = choose_folds(folds_of_run, flags.folds)
     check_examples(manifest, folds, batch_size=1)
+    if not flags.fresh:
+        _refuse_other_runs(flags.run, baselines, manifest)
 
     rows = read_rows(flags.records)
     parts = {part for fold in folds for part in (*fold.train, *fold.validation)}
@@ -112,7 +122,9 @@ def run_baselines(flags: argparse.Namespace) -> dict[str, Outcome]:
     for number, baseline in enumerate(baselines, start=1):
         print(f"{number} of {len(baselines)}: {baseline.name}", flush=True)
         folder = storage.join(flags.run, baseline.name)
-        outcomes[baseline.name] = run_baseline(folder, baseline, manifest, rows, pictures, folds)
+        outcomes[baseline.name] = run_baseline(
+            folder, baseline, manifest, rows, pictures, folds, folds_of_run
+        )
     return outcomes
 
 
@@ -141,6 +153,17 @@ def asked_baselines(flags: argparse.Namespace, manifest: Manifest) -> tuple[Base
             dict.fromkeys(sets), dict.fromkeys(flags.models), dict.fromkeys(flags.class_weights)
         )
     )
+
+
+def _refuse_other_runs(folder: str, baselines: Sequence[Baseline], manifest: Manifest) -> None:
+    """Raises SettingsError where something else than these baselines was trained."""
+    if storage.exists(storage.join(folder, CONFIG_NAME)):
+        raise SettingsError(
+            f"--run must be a folder for runs of baselines, got {folder}, which is a run; give "
+            "another"
+        )
+    for baseline in baselines:
+        refuse_another_run(storage.join(folder, baseline.name), baseline, manifest)
 
 
 def _default_sets(there: Sequence[str]) -> list[str]:

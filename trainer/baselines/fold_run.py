@@ -22,16 +22,16 @@ from pipeline.predictions import (
     Predictions,
     concatenate,
     make_predictions,
+    read_predictions,
     write_predictions,
 )
 from pipeline.records.label import LabelKind
 from pipeline.records.manifest import Manifest
-from pipeline.settings import to_toml
 from trainer.baselines.features import FeatureKind, Matrix, fold_features
 from trainer.baselines.linear import ClassWeight, Linear, LinearKind, fit_linear
 from trainer.folds import FoldParts
-from trainer.metrics import evaluate, truth
-from trainer.run_folder import CONFIG_NAME, fold_folder
+from trainer.metrics import as_json, evaluate, truth
+from trainer.run_folder import fold_digests, fold_folder, start_run, withdraw_fold
 
 _SMALLEST_PROB = 1e-7  # keeps the logit of a certain probability finite
 
@@ -58,7 +58,7 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Out-of-fold predictions, and the AUC on the rows each fold was fitted to, a fold each."""
+    """Out-of-fold predictions of every complete fold, and each one's AUC on its training rows."""
 
     predictions: Predictions
     training_aucs: tuple[float, ...]
@@ -71,18 +71,17 @@ def run_baseline(
     rows: pd.DataFrame,
     pictures: Mapping[FeatureKind, Matrix],
     folds: Sequence[FoldParts],
+    folds_of_run: Sequence[FoldParts],
 ) -> Outcome:
-    """Fits the folds, writes `config.toml`, `foldK/predictions.parquet` and `predictions.parquet`.
+    """Fits the folds, writes what a run has, and gathers all of `folds_of_run` that are complete.
 
-    `rows` and `pictures` go line by line (`trainer.baselines.features.read_pictures`). All older
-    predictions of the run, of other folds as well, are withdrawn before anything is fitted.
+    `config.toml`, `records.json`, `foldK/predictions.parquet` and last `predictions.parquet`.
+    `rows` and `pictures` go line by line (`trainer.baselines.features.read_pictures`). The older
+    predictions of a fold are withdrawn before it is fitted again; the other folds' stay.
     """
-    older = [name for name in storage.list_names(folder) if name.startswith("fold")]
-    for name in ("", *older):
-        storage.remove(storage.join(folder, name, PREDICTIONS_NAME))
-    storage.write_text(storage.join(folder, CONFIG_NAME), to_toml(baseline))
-    parts, training_aucs = [], []
+    start_run(folder, baseline, manifest)
     for fold in folds:
+        withdraw_fold(folder, fold.number)
         is_train = rows["part"].isin(fold.train).to_numpy()
         is_validation = rows["part"].isin(fold.validation).to_numpy()
         features = fold_features(baseline.features, pictures, rows, manifest, is_train)
@@ -91,8 +90,7 @@ def run_baseline(
             "records": manifest.name,
             "baseline": baseline.name,
             "fold": fold.number,
-            "plan_digest": manifest.plan_digest,
-            "render_digest": manifest.render_digest,
+            **fold_digests(baseline, manifest, fold),
             "c": [question.c for question in questions],
         }
         seen, unseen = (
@@ -101,13 +99,31 @@ def run_baseline(
             )
             for chosen in (is_train, is_validation)
         )
-        training_aucs.append(evaluate(seen)["auc"])
+        about["training_auc"] = as_json(evaluate(seen))["auc"]
+        unseen = dataclasses.replace(unseen, run=about)
         write_predictions(storage.join(fold_folder(folder, fold.number), PREDICTIONS_NAME), unseen)
-        parts.append(unseen)
-    about = {**parts[0].run, "folds": [fold.number for fold in folds]}
-    predictions = concatenate(parts, about)
+    parts = _complete(folder, baseline, manifest, folds_of_run)
+    predictions = concatenate(parts, {**parts[0].run, "folds": [of.run["fold"] for of in parts]})
     write_predictions(storage.join(folder, PREDICTIONS_NAME), predictions)
-    return Outcome(predictions=predictions, training_aucs=tuple(training_aucs))
+    aucs = [part.run["training_auc"] for part in parts]
+    return Outcome(
+        predictions=predictions,
+        training_aucs=tuple(float("nan") if auc is None else auc for auc in aucs),
+    )
+
+
+def _complete(
+    folder: str, baseline: Baseline, manifest: Manifest, folds: Sequence[FoldParts]
+) -> list[Predictions]:
+    """The predictions of the folds that were fitted by this baseline on these records."""
+    found = []
+    for fold in folds:
+        of_fold = fold_folder(folder, fold.number)
+        if storage.exists(storage.join(of_fold, PREDICTIONS_NAME)):
+            predictions = read_predictions(of_fold)
+            if fold_digests(baseline, manifest, fold).items() <= predictions.run.items():
+                found.append(predictions)
+    return found
 
 
 def probabilities(

@@ -31,7 +31,7 @@ from trainer.losses import LossConfig, balance_classes
 from trainer.models.build import build_model
 from trainer.optimizers import build_optimizer
 from trainer.precision import choose_precision, set_precision
-from trainer.run_folder import fold_digests
+from trainer.run_folder import Digests
 from trainer.running.course import Course
 from trainer.running.stopping import Stopping
 from trainer.stages.freezing import check_blocks, freeze, rate_factors
@@ -164,18 +164,20 @@ def open_evaluation(run: Run, fold: FoldParts, metadata: Metadata | None) -> Mak
 
 
 def build_predict(
-    run: Run, fold: FoldParts, loop: Loop, evaluation: MakeDataset, *, is_selected: bool
+    run: Run,
+    fold: FoldParts,
+    loop: Loop,
+    evaluation: MakeDataset,
+    digests: Digests,
+    *,
+    is_selected: bool,
 ) -> Callable[[], Predictions]:
     """A function that predicts every row of the validation parts once, with today's weights.
 
     With `is_selected` the predictions say that the validation parts were not unseen.
     """
-    config, manifest = run.config, run.records.manifest
-    about: dict[str, Any] = {
-        "records": manifest.name,
-        "fold": fold.number,
-        **fold_digests(config, manifest, fold),
-    }
+    manifest = run.records.manifest
+    about: dict[str, Any] = {"records": manifest.name, "fold": fold.number, **digests}
     if is_selected:
         about["selected_on"] = list(fold.validation)
 

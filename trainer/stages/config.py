@@ -66,6 +66,11 @@ class StageConfig:
             )
 
 
+def stage_key(place: int, stages: int) -> str:
+    """The key of a stage as `--set` takes it, such as `stage.0`; `stage` alone of the only one."""
+    return f"stage.{place}" if stages > 1 else "stage"
+
+
 def with_epochs(stages: tuple[StageConfig, ...], total: int) -> tuple[StageConfig, ...]:
     """The stages, each with its epochs; the one that names none has what the others leave.
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pipeline.errors import SettingsError
 from trainer.models.groups import backbone_blocks, layer_groups
-from trainer.stages.config import GroupRates, StageConfig
+from trainer.stages.config import GroupRates, StageConfig, stage_key
 
 
 def check_blocks(model: Any, stages: Sequence[StageConfig]) -> None:
@@ -24,11 +24,11 @@ def check_blocks(model: Any, stages: Sequence[StageConfig]) -> None:
     Before the first stage is trained: the last one's mistake is told now, not in the morning.
     """
     blocks = backbone_blocks(model)
-    for number, stage in enumerate(stages, start=1):
+    for place, stage in enumerate(stages):
         if (stage.unfreeze_blocks or 0) > len(blocks):
             raise SettingsError(
-                f"stage {number}: unfreeze_blocks must be {len(blocks)} or less (the backbone's "
-                f"{', '.join(blocks)}), got {stage.unfreeze_blocks}"
+                f"{stage_key(place, len(stages))}.unfreeze_blocks must be {len(blocks)} or less "
+                f"(the backbone's {', '.join(blocks)}), got {stage.unfreeze_blocks}"
             )
 
 

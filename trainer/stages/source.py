@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 
 from pipeline import storage
 from pipeline.errors import SettingsError
@@ -18,9 +17,8 @@ from pipeline.predictions import PREDICTIONS_NAME, Predictions, read_predictions
 from pipeline.records.manifest import Manifest
 from trainer.config import Config, load_config
 from trainer.folds import FoldParts, fold_parts
-from trainer.run_folder import CONFIG_NAME, RECORDS_NAME, fold_folder
+from trainer.run_folder import CONFIG_NAME, RECORDS_NAME, initial_fold
 
-_FOLD = re.compile(r"(?P<run>.*?)/+fold(?P<number>\d+)/*")
 _MEND = (
     "name the run alone for its same fold, or set init_any_fold = true, which makes figures say "
     "'selected on'"
@@ -50,10 +48,9 @@ def find_source(
     """
     if config.init is None:
         return None
-    named = _FOLD.fullmatch(config.init)
-    run = named["run"] if named else config.init
-    number = int(named["number"]) if named else fold.number
-    folder = fold_folder(run, number)
+    folder = initial_fold(config.init, fold.number)
+    run, _, name = folder.rpartition("/")
+    number = int(name.removeprefix("fold"))
     if storage.join(run) == storage.join(run_folder):
         raise SettingsError(f"init must be of another run than this one, got {config.init!r}")
     for path in (storage.join(run, CONFIG_NAME), storage.join(folder, PREDICTIONS_NAME)):

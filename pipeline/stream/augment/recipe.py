@@ -89,7 +89,7 @@ def build_ops(tables: Sequence[Mapping[str, Any]]) -> tuple[Op, ...]:
     """
     ops: list[Op] = []
     for place, table in enumerate(tables):
-        where = f"augment[{place}]"
+        where = f"augment.{place}"
         if not isinstance(table, Mapping):
             raise SettingsError(f'{where}: must be a table such as {{op = "hue"}}, got {table!r}')
         name = table.get("op")

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from pipeline.errors import SettingsError
+from pipeline.errors import DataError, SettingsError
 from pipeline.metadata import MetadataEncoder
 from pipeline.records.features import Feature
 from pipeline.records.manifest import read_rows, write_rows
@@ -253,6 +253,16 @@ def test_a_set_that_cannot_train_beside_the_first_is_refused(main, other, change
     rewrite(other, **changed)
     with pytest.raises(SettingsError, match=f"^extra '{other}': {message}"):
         open_extras([ExtraConfig(records=str(other))], main)
+
+
+def test_a_set_that_is_not_there_is_named_as_an_extra(main, other, tmp_path):
+    gone = ExtraConfig(records=str(tmp_path / "gone"))
+    with pytest.raises(DataError, match=f"^extra '{tmp_path}/gone': .*gone"):
+        open_extras([gone], main)
+    paired = ExtraConfig(records=str(other), duplicates=str(tmp_path / "pairs.csv"))
+    extras = open_extras([paired], main)
+    with pytest.raises(SettingsError, match=f"^extra '{other}': duplicates must be a file"):
+        refuse_leaks(main, extras, [paired], [["fold0"]])
 
 
 def test_a_smaller_set_serves_a_smaller_image(tmp_path, main):

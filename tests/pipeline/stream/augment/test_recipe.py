@@ -50,7 +50,7 @@ def test_a_crop_comes_before_everything_that_moves_pixels():
     crop = {"op": "random_resized_crop"}
     ops = build_ops([{"op": "brightness", "max_delta": 0.1}, crop, {"op": "transpose"}])
     assert ops[1:] == (RandomResizedCrop(), Transpose())
-    with pytest.raises(SettingsError, match=r"augment\[1\] \(random_resized_crop\): a crop must"):
+    with pytest.raises(SettingsError, match=r"augment.1 \(random_resized_crop\): a crop must"):
         build_ops([{"op": "transpose"}, crop])
 
 
