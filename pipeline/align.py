@@ -19,9 +19,13 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
     """The members with their rows in one order, that of the first.
 
     Raises:
-      PredictionsError: labels, ids, targets, folds or given parts differ; the message names the
-        member at fault, counts its rows that do and gives the number of the first.
+      PredictionsError: a member has no rows, or labels, ids, targets, folds or given parts differ;
+        the message names the member at fault, counts its rows that do and gives the number of the
+        first.
     """
+    for member, name in zip(members, names, strict=True):
+        if member.frame.empty:
+            raise PredictionsError(f"{name}: predictions must have rows, got none; predict again")
     first, first_name = members[0], names[0]
     ids = pd.Index(first.frame["id"])
     aligned = [first]
@@ -32,8 +36,12 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
                 f"{where}: label must be equal in all members, got {member.label} and {first.label}"
             )
         own_ids = pd.Index(member.frame["id"])
-        _refuse(where, "ids must be in both", member, ~own_ids.isin(ids), f"only in {name}")
-        _refuse(where, "ids must be in both", first, ~ids.isin(own_ids), f"only in {first_name}")
+        for of, of_name, is_alone in (
+            (member, name, ~own_ids.isin(ids)),
+            (first, first_name, ~ids.isin(own_ids)),
+        ):
+            what = f"only in {of_name}{_whole_folds(of, is_alone)}"
+            _refuse(where, "ids must be in both", of, is_alone, what)
         frame = member.frame.iloc[own_ids.get_indexer(ids)].reset_index(drop=True)
         member = Predictions(frame=frame, label=member.label, run=member.run)
         differs = (member.targets != first.targets).reshape(len(ids), -1).any(axis=1)
@@ -44,6 +52,15 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
         _refuse(where, "parts must be equal", member, is_apart.to_numpy(), "in another part")
         aligned.append(member)
     return aligned
+
+
+def _whole_folds(member: Predictions, is_alone: npt.NDArray[Any]) -> str:
+    """`, all of its fold 1`, where the rows are those of whole folds."""
+    fold = member.frame["fold"]
+    alone = sorted(set(fold[is_alone]))
+    if not alone or alone[0] < 0 or not is_alone[fold.isin(alone).to_numpy()].all():
+        return ""
+    return f", all of its fold {', '.join(map(str, alone))}"
 
 
 def _refuse(

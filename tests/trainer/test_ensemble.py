@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from pipeline.combine import logits_of, read_ensemble
 from pipeline.predictions import read_predictions, write_predictions
 from predictions_factory import BINARY, MULTICLASS, MULTILABEL, toy_predictions
+from trainer.compare import main as compare
 from trainer.ensemble.__main__ import main
 from trainer.ensemble.methods import METHODS
 from trainer.metrics import evaluate
@@ -289,6 +290,41 @@ def test_one_id_in_different_given_parts_is_refused(tmp_path, capfd):
     ]
     assert main([*members, "--output", str(tmp_path / "out.parquet")]) == 1
     assert "parts must be equal, got 12 rows in another part" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda frame: frame.assign(id="x"), "id must be unique, got 11 repeated"),
+        (with_value("prob_malignant", 2, np.nan), r"must be finite, got 1 rows .*first row 2"),
+        (lambda frame: frame[frame["fold"] != 2], "got 4 rows only in .*, all of its fold 2"),
+        (lambda frame: frame.iloc[:0], "b.parquet: predictions must have rows, got none"),
+    ],
+    ids=["repeated ids", "NaN", "a fold less", "empty"],
+)
+@pytest.mark.parametrize("program", [main, compare], ids=["ensemble", "compare"])
+def test_a_file_at_fault_is_one_line(tmp_path, capfd, monkeypatch, program, damage, message):
+    good = save(tmp_path / "a.parquet", toy_predictions())
+    monkeypatch.setattr("pipeline.predictions.check_predictions", lambda *_: None)
+    bad = save(tmp_path / "b.parquet", toy_predictions(seed=1), damage)
+    monkeypatch.undo()
+    output = ["--output", str(tmp_path / "out.parquet")] if program is main else ["--draws", "5"]
+    assert program([good, bad, *output]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(message, line), line
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_members_of_other_class_orders_are_refused(tmp_path, capfd):
+    turned = dataclasses.replace(MULTICLASS, classes=("mel", "nv", "bcc"))
+    members = [
+        save(tmp_path / "a.parquet", toy_predictions(MULTICLASS)),
+        save(tmp_path / "b.parquet", toy_predictions(turned)),
+    ]
+    for command in ([*members, "--output", str(tmp_path / "out.parquet")], members):
+        assert (main if len(command) > 2 else compare)(command) == 1
+        assert "b.parquet beside" in (error := capfd.readouterr().err)
+        assert "label must be equal in all members" in error
 
 
 def test_predictions_without_rows_are_refused(tmp_path, capfd):

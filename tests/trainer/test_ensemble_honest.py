@@ -31,16 +31,18 @@ def noise(seed, members=8, rows=1500, positives=300):
     return with_frame(tables, lambda frame: frame.assign(target=target))
 
 
-@pytest.mark.parametrize("method", ["optimal", "greedy", "stacking"])
+@pytest.mark.parametrize("method", ["optimal", "greedy", "stacking", "weighted"])
 def test_choosing_among_noise_climbs_and_the_nested_figure_stays_at_a_half(method):
     names = [f"m{place}" for place in range(8)]
     judged = [judge(noise(seed), names, Recipe(method=method)) for seed in range(8)]
     on_chosen = np.array([one.on_chosen for one in judged])
     nested = np.array([one.mean for one in judged])
     error = nested.std(ddof=1) / np.sqrt(len(nested))
+    pooled = np.array([one.pooled for one in judged])
     assert on_chosen.min() > 0.51, on_chosen
     assert on_chosen.mean() > 0.525, on_chosen
     assert abs(nested.mean() - 0.5) < min(3 * error, 0.015), nested
+    assert abs(pooled.mean() - 0.5) < 0.015, pooled
 
 
 def test_the_more_noise_to_choose_from_the_higher_it_climbs():

@@ -1,6 +1,7 @@
 """`python -m trainer.report`: the page, `metrics.json`, the model card, and what it refuses."""
 
 import dataclasses
+import functools
 import json
 import re
 from html.parser import HTMLParser
@@ -8,7 +9,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, fbeta_score, recall_score, roc_auc_score
+from scipy.stats import norm
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    fbeta_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from pipeline.predictions import write_predictions
 from pipeline.records.manifest import read_rows
@@ -98,7 +107,10 @@ def test_the_figures_are_those_of_scikit_learn_at_the_thresholds_of_the_other_fo
     frame = whole.frame
     target, score = frame["target"].to_numpy(), frame["prob_malignant"].to_numpy(np.float64)
     figures = {name: of["figure"] for name, of in found["figures"].items()}
-    assert figures["AUC"] == pytest.approx(roc_auc_score(target, score))
+    exactly = functools.partial(pytest.approx, rel=0, abs=1e-9)
+    assert figures["AUC"] == exactly(roc_auc_score(target, score))
+    assert figures["AP"] == exactly(average_precision_score(target, score))
+    assert figures["Brier"] == exactly(brier_score_loss(target, score))
     scores = {
         "sensitivity": recall_score,
         "specificity": lambda target, taken: recall_score(target, taken, pos_label=0),
@@ -110,7 +122,28 @@ def test_the_figures_are_those_of_scikit_learn_at_the_thresholds_of_the_other_fo
         of_row = np.array([by_fold[str(fold)] or -np.inf for fold in frame["fold"]])
         for name, score_of in scores.items():
             expected = score_of(target, score >= of_row)
-            assert figures[f"{name}, {criterion}"] == pytest.approx(expected), name
+            assert figures[f"{name}, {criterion}"] == exactly(expected), name
+
+
+def test_delongs_interval_of_a_difference_is_that_of_its_variance_over_all_pairs(tmp_path):
+    first, second = (toy_predictions(BINARY, rows=90, seed=seed) for seed in (0, 1))
+    files = [write(tmp_path / "a.parquet", first), write(tmp_path / "b.parquet", second)]
+    _, found = report(tmp_path, *files)
+    is_positive = first.targets == 1
+    wins = np.stack([
+        (of.probs[is_positive] > of.probs[~is_positive].T) * 1.0 for of in (first, second)
+    ])  # fmt: skip
+    difference = wins[0] - wins[1]
+    variance = sum(
+        difference.mean(axis=axis).var(ddof=1) / difference.shape[1 - axis] for axis in (0, 1)
+    )
+    reach = norm.ppf(0.975) * np.sqrt(variance)
+    expected = [difference.mean() - reach, difference.mean() + reach]
+    interval = found["compared"][files[1]]["auc_difference_delong"]
+    assert interval == pytest.approx(expected, rel=0, abs=1e-9)
+    own = found["figures"]["AUC"]["delong"]
+    alone = sum(wins[0].mean(axis=axis).var(ddof=1) / wins[0].shape[1 - axis] for axis in (0, 1))
+    assert own[1] - own[0] == pytest.approx(2 * norm.ppf(0.975) * np.sqrt(alone), abs=1e-9)
 
 
 @LABELS
@@ -277,7 +310,7 @@ def without_numbers(frame):
     [
         (repeated, "id must be unique, got 59 repeated"),
         (without_numbers, "logits and probs must be finite, got 60 rows"),
-        (lambda frame: frame.iloc[:0], "rows must have targets, got none in 0 rows"),
+        (lambda frame: frame.iloc[:0], "predictions must have rows, got none"),
         (lambda frame: frame.assign(target=-1), "rows must have targets, got none in 60 rows"),
         (lambda frame: frame.assign(target=0), "two classes or more, got 60 rows of one"),
         (lambda frame: frame.assign(target=frame["fold"] // 2), "others must hold both classes"),
@@ -310,6 +343,15 @@ def test_tables_that_do_not_belong_together_are_named(tmp_path, capsys):
     line = refusal(tmp_path, capsys, *files)
     assert f"{files[1]} beside {files[0]}: label must be equal" in line
     assert "got" in refusal(tmp_path, capsys, files[0], files[0])
+
+
+def test_a_run_that_lacks_a_fold_of_the_other_is_told_which(tmp_path, capsys):
+    whole = toy_predictions(BINARY, rows=60)
+    fewer = dataclasses.replace(whole, frame=whole.frame[whole.frame["fold"] != 1])
+    files = [write(tmp_path / "a.parquet", whole), write(tmp_path / "b.parquet", fewer)]
+    line = refusal(tmp_path, capsys, *files)
+    assert f"got 20 rows only in {files[0]}, all of its fold 1 (first row 2)" in line
+    assert "with the same --folds" in line
 
 
 def test_flags_at_fault_are_one_line_each(tmp_path, capsys, toy):

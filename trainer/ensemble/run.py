@@ -56,8 +56,6 @@ def ensemble(
     """
     _check(runs, recipe, output)
     members = align([read_predictions(run) for run in runs], runs)
-    if members[0].frame.empty:
-        raise DataError(f"{runs[0]}: predictions must have rows, got none; predict again")
     judged = judge(members, runs, recipe)
     further = None if submission is None else _submitted(submission, members, runs, judged.final)
     combined = _combined(members, runs, recipe, judged)
