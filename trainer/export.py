@@ -20,23 +20,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import logging
 import os
-import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline import storage
-from pipeline.command_line import Parser, names, run
-from pipeline.errors import SettingsError
-from pipeline.metadata import MetadataEncoder
-from pipeline.predictions import PREDICTIONS_NAME, Predictions, output_classes, read_predictions
+from pipeline.command_line import Parser
+from pipeline.command_line import run as run_job
+from pipeline.predictions import output_classes
 from pipeline.records.manifest import read_manifest
-from trainer.config import Config, load_config
-from trainer.run_folder import CONFIG_NAME, checkpoint_folder, fold_folder, records_made
+from trainer.run_folder import records_made
+from trainer.trained_run import TrainedRun, read_trained_run
 
 SCHEMA_VERSION = 1
 MODEL_NAME = "model.json"
@@ -65,58 +62,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse(argv)
     if flags.run is None:
         parser.error("--run must be given: the folder of a run")
-    return run("export", lambda: export(flags))
+    return run_job("export", lambda: export(flags))
 
 
 def export(flags: argparse.Namespace) -> int:
     """Exports the folds that are asked for, one after another."""
     output = flags.output or storage.join(flags.run, "export")
-    path = storage.join(flags.run, CONFIG_NAME)
-    if not storage.exists(path):
-        raise SettingsError(f"--run must be a run folder, which has a {CONFIG_NAME}, got {path}")
-    config = load_config(path)
-    complete = _complete_folds(flags.run, hashlib.sha256(storage.read_bytes(path)).hexdigest())
-    chosen = _chosen_folds(complete, flags.folds, flags.run)
+    trained = read_trained_run(flags.run)
+    chosen = trained.choose(flags.folds)
     records = records_made(flags.run, read_manifest(flags.records) if flags.records else None)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for fold in chosen:
         folder = storage.join(output, f"fold{fold}")
-        export_fold(flags.run, fold, config, complete[fold], folder, records)
+        export_fold(trained, fold, folder, records)
         print(f"fold {fold}: {folder}", flush=True)
     return 0
 
 
-def export_fold(
-    run_folder: str,
-    fold: int,
-    config: Config,
-    predictions: Predictions,
-    folder: str,
-    records: dict[str, Any] | None,
-) -> None:
+def export_fold(run: TrainedRun, fold: int, folder: str, records: dict[str, Any] | None) -> None:
     """Writes the SavedModel of one complete fold into `folder`; what was there is replaced.
 
     `records` are what `records_made` tells of them.
     """
     from trainer.exported.columns import Columns  # after what can be refused without TensorFlow
     from trainer.exported.graph import save_model
-    from trainer.exported.weights import load_trained
 
-    encoder = None
-    if config.model.fusion:
-        text = storage.read_text(storage.join(fold_folder(run_folder, fold), "metadata.json"))
-        encoder = MetadataEncoder.from_json(text)
-    label, size_px = predictions.label, config.data.evaluation_size_px or config.data.image_size_px
-    assert size_px is not None  # of a resolved recipe
-    trained = load_trained(
-        config.model,
-        checkpoint_folder(run_folder, fold),
-        {name: value for name, value in predictions.run.items() if name.endswith("_digest")},
-        image_size_px=size_px,
-        metadata_width=len(encoder.names) if encoder else 0,
-        outputs=len(output_classes(label)),
-    )
+    encoder, label, size_px = run.encoder(fold), run.label, run.size_px
+    trained = run.load(fold)
     columns = Columns(encoder) if encoder else None
     storage.remove_tree(folder)
     save_model(folder, trained.model, size_px, label, columns)
@@ -131,44 +104,9 @@ def export_fold(
         "records": records,  # what beam_jobs.score_images prepares images like
         "step": trained.step,  # of the training, whose weights these are
         "is_averaged": trained.is_averaged,
-        "run": predictions.run,
+        "run": run.folds[fold].run,
     }
     storage.write_text(storage.join(folder, MODEL_NAME), json.dumps(about, indent=1) + "\n")
-
-
-def _complete_folds(run_folder: str, recipe_digest: str) -> dict[int, Predictions]:
-    """Of the folds trained by this recipe, the predictions by number."""
-    numbers = [
-        int(found[1])
-        for name in storage.list_names(run_folder)
-        if (found := re.fullmatch(r"fold(\d+)", name))
-        and storage.exists(storage.join(run_folder, name, PREDICTIONS_NAME))
-    ]
-    predictions = {
-        number: read_predictions(fold_folder(run_folder, number)) for number in sorted(numbers)
-    }
-    return {
-        number: of_fold
-        for number, of_fold in predictions.items()
-        if of_fold.run.get("recipe_digest") == recipe_digest
-    }
-
-
-def _chosen_folds(complete: Collection[int], text: str, run_folder: str) -> list[int]:
-    by_name = {str(number): number for number in complete}
-    if not by_name:
-        raise SettingsError(
-            f"{run_folder}: there must be a complete fold, got none; train one with trainer.task"
-        )
-    if text == "all":
-        return list(complete)
-    asked = names(text)
-    for name in asked:
-        if name not in by_name:
-            raise SettingsError(
-                f"--folds must be all, or among the complete {', '.join(by_name)}, got {name!r}"
-            )
-    return sorted({by_name[name] for name in asked})
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from trainer.run_folder import (
     refuse_another_run,
     start_run,
 )
-from trainer.running.stopping import Stopped, Stopping
+from trainer.running.stopping import Stopping, run_stoppable
 from trainer.stages.source import find_source
 from trainer.strategy import make_strategy
 
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse(argv)
     if flags.run is None and flags.overfit is None:
         parser.error("--run must be given: the folder to write into")
-    return run("task", lambda: _stopping_cleanly(flags))
+    return run("task", lambda: run_stoppable("task", lambda stopping: _job(flags, stopping)))
 
 
 def train(flags: argparse.Namespace, stopping: Stopping) -> int:
@@ -194,16 +194,10 @@ def _start(flags: argparse.Namespace, recipe: Recipe, stopping: Stopping) -> Run
     )
 
 
-def _stopping_cleanly(flags: argparse.Namespace) -> int:
-    stopping = Stopping()
-    try:
-        with stopping.listening():
-            if flags.overfit is not None:
-                return check_learning(flags, stopping)
-            return train(flags, stopping)
-    except Stopped as stopped:
-        print(f"task: {stopped}; the same command again goes on from here", file=sys.stderr)
-        return stopped.exit_code
+def _job(flags: argparse.Namespace, stopping: Stopping) -> int:
+    if flags.overfit is not None:
+        return check_learning(flags, stopping)
+    return train(flags, stopping)
 
 
 if __name__ == "__main__":
