@@ -73,12 +73,21 @@ def render_views(
     size_px = views[0].chain.size_px
     out = np.empty((len(keys), len(views), size_px, size_px, 3), np.uint8)
 
-    def work(part: slice) -> None:
-        pictures = source.pictures(keys[part])
-        for place, view in enumerate(views):
-            view.chain.apply(pictures, view.op_seeds, rows[part], out[part, place])
+    pictures: list[Image] = [out[0, 0]] * len(keys)
+    starts = range(0, len(keys), CHUNK)
+    # A few examples in many views keep as many threads busy as many examples do.
+    parts = [(place, slice(at, at + CHUNK)) for place in range(len(views)) for at in starts]
 
-    in_chunks(work, len(keys), max(CHUNK // len(views), 1))
+    def read(part: slice) -> None:
+        pictures[part] = source.pictures(keys[part])
+
+    def draw(part: slice) -> None:
+        for place, examples in parts[part]:
+            view, there = views[place], out[examples, place]
+            view.chain.apply(pictures[examples], view.op_seeds, rows[examples], there)
+
+    in_chunks(read, len(keys), max(CHUNK // len(views), 1))
+    in_chunks(draw, len(parts), 1)
     return out.reshape(-1, *out.shape[2:])
 
 
