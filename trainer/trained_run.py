@@ -75,9 +75,12 @@ class TrainedRun:
         from trainer.exported.weights import load_trained  # after what is refused without it
 
         encoder, about = self.encoder(fold), self.folds[fold].run
+        checkpoints = storage.join(fold_folder(self.folder, fold), "checkpoints")
+        if not storage.list_names(checkpoints):  # then they are where Vertex AI says
+            checkpoints = checkpoint_folder(self.folder, fold)
         return load_trained(
             self.config.model,
-            checkpoint_folder(self.folder, fold),
+            checkpoints,
             {name: value for name, value in about.items() if name.endswith("_digest")},
             precision,
             image_size_px=self.size_px,

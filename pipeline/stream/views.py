@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Sequence
 
 from pipeline.errors import SettingsError
@@ -44,7 +45,7 @@ class View:
 
 def check_views(name: str) -> None:
     """Raises SettingsError unless `name` is a number of 1 or more, or one of `NAMED`."""
-    if name in NAMED or (name.isdigit() and int(name) > 0):
+    if name in NAMED or re.fullmatch("[1-9][0-9]*", name):
         return
     raise SettingsError(
         f"--views must be a number of 1 or more, or one of {', '.join(NAMED)}, got {name!r}; "

@@ -135,6 +135,22 @@ def test_what_was_prepared_before_a_stop_is_not_prepared_again(home, jpegs, tmp_
     assert len(read_predictions(f"{tmp_path}/out.parquet").frame) == 24
 
 
+def test_what_another_folder_left_is_not_taken_for_this_ones(home, jpegs, tmp_path, monkeypatch):
+    whole = [*words_of(home, tmp_path / "whole.parquet"), "--images", str(jpegs), "--folds", "1"]
+    assert main(whole) == 0
+    (tmp_path / "other").mkdir()
+    for first, second in zip(sorted(jpegs.iterdir()), sorted(jpegs.iterdir())[::-1], strict=True):
+        shutil.copy(first, tmp_path / "other" / second.name)  # the same names, other images
+    words = [*words_of(home, tmp_path / "out.parquet"), "--folds", "1", "--images"]
+    monkeypatch.setattr(prediction_images, "commit_size", None)  # a stop after the last shard
+    with pytest.raises(TypeError):
+        main([*words, f"{tmp_path}/other"])
+    monkeypatch.undo()
+    assert main([*words, str(jpegs)]) == 0
+    tables = [read_predictions(f"{tmp_path}/{name}.parquet").frame for name in ("whole", "out")]
+    assert tables[0].equals(tables[1])
+
+
 def test_what_cannot_be_prepared_is_refused(home, jpegs, tmp_path, capfd):
     def refused(*flags, run="run"):
         code = main([*words_of(home, tmp_path / "out.parquet", run), *flags])

@@ -220,6 +220,30 @@ def test_records_that_the_run_cannot_read_are_told(home, tmp_path, capfd):
     assert "got none named sex; make the records with them in [metadata]" in error
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_labels_of_several_classes_are_predicted_for_rows_without_one(tmp_path, kind):
+    write_toy_records(tmp_path / "records", kind=kind, rows=32, parts=("train", "val"))
+    parts = '[data]\ntrain = ["train"]\nvalidation = ["val"]\n'
+    (tmp_path / "recipe.toml").write_text(parts + RECIPE)
+    words = ["--records", f"{tmp_path}/records", "--run", f"{tmp_path}/run"]
+    assert train([*words, "--config", f"{tmp_path}/recipe.toml"]) == 0
+    assert main([*words, "--part", "val", "--views", "flips", "--average", "rank"]) == 0
+    own = read_predictions(f"{tmp_path}/run/predictions-val-flips.parquet")
+    assert own.probs.shape == (16, 3)
+    assert {*own.frame["fold"]} == {-1}
+
+    write_toy_records(tmp_path / "new", kind="none", parts=("unlabelled",), rows=8)
+    manifest = read_manifest(f"{tmp_path}/new")
+    write_manifest(f"{tmp_path}/new", dataclasses.replace(manifest, plan_digest="another"))
+    words = ["--run", f"{tmp_path}/run", "--records", f"{tmp_path}/new", "--part", "unlabelled"]
+    columns = "id,p" if kind == "multiclass" else "id,a,b,c"
+    words += ["--submission", f"{tmp_path}/s.csv", "--submission_columns", columns]
+    assert main([*words, "--average", "logit"]) == 0
+    new = read_predictions(f"{tmp_path}/run/predictions-unlabelled-1.parquet")
+    assert (new.targets == -1).all()
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 8
+
+
 def test_records_of_another_plan_are_predicted_by_all_folds(home, tmp_path):
     write_toy_records(tmp_path / "new", kind="none", parts=("unlabelled",), rows=8)
     manifest = read_manifest(f"{tmp_path}/new")

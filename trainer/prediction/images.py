@@ -81,6 +81,7 @@ def prepare_images(
     spec, render = _specs(images, manifest, columns, work)
     if not os.path.isdir(images.folder):  # noqa: PTH112 (an object store may stand here)
         raise SettingsError(f"--images must be a folder that is there, got {images.folder!r}")
+    _claim(work, os.path.realpath(images.folder))
     if spec.table.csv == _listing(work):
         _write_listing(images, spec)
     plan, rows = make_plan(read_table(spec), spec, DEFAULT_ROWS_PER_SHARD)
@@ -93,6 +94,8 @@ def prepare_images(
         for shard in range(len(plan.shards)):
             sources = Sources(images=images.folder)
             write_shard(work, sources, plan, shard, (size,), render, pool)
+            if len(plan.shards) > 1:
+                print(f"images: shard {shard + 1} of {len(plan.shards)} prepared", flush=True)
     storage.remove_leftovers(size_folder(work, size))  # of a process that was killed
     failed = write_failed(work, (size,), plan, rows)
     made = commit_size(work, size, plan, rows, render, images.max_failures)
@@ -163,6 +166,14 @@ def _write_listing(images: Images, spec: DatasetSpec) -> None:
     table = pd.DataFrame({spec.table.id: ids, FOLDER_COLUMNS[0]: file})
     text = table.to_csv(index=False, lineterminator="\n")
     storage.write_text(spec.table.csv, text)
+
+
+def _claim(work: str, folder: str) -> None:
+    """Says whose images are prepared; what was prepared of another folder's is removed."""
+    path = storage.join(work, "images.txt")
+    if not storage.write_new(path, folder) and storage.read_text(path) != folder:
+        storage.remove_tree(work)
+        storage.write_text(path, folder)
 
 
 def _begin(work: str, plan: Plan, rows: pd.DataFrame, size: int | None, render: RenderSpec) -> None:

@@ -181,7 +181,7 @@ def test_one_view_is_what_evaluation_gives_without_views(records):
             np.testing.assert_array_equal(inputs["image"], others["image"])
 
 
-@pytest.mark.parametrize("name", ["0", "-1", "", "crops10", "flip"])
+@pytest.mark.parametrize("name", ["0", "01", "-1", "²", "", "crops10", "flip"])
 def test_an_unknown_set_names_the_nearest(name):
     with pytest.raises(SettingsError, match=r"--views must be a number of 1 or more, or one of"):
         check_views(name)
