@@ -24,16 +24,16 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline import storage
-from pipeline.command_line import Parser, names, run
-from pipeline.errors import SettingsError
+from pipeline.command_line import Parser
+from pipeline.command_line import run as run_job
 from pipeline.predictions import output_classes
 from pipeline.records.manifest import read_manifest
-from trainer.exported.fold import CompleteRun, load_fold, open_run
 from trainer.run_folder import records_made
+from trainer.trained_run import TrainedRun, read_trained_run
 
 SCHEMA_VERSION = 1
 MODEL_NAME = "model.json"
@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse(argv)
     if flags.run is None:
         parser.error("--run must be given: the folder of a run")
-    return run("export", lambda: export(flags))
+    return run_job("export", lambda: export(flags))
 
 
 def export(flags: argparse.Namespace) -> int:
     """Exports the folds that are asked for, one after another."""
     output = flags.output or storage.join(flags.run, "export")
-    trained = open_run(flags.run, "--run")
-    chosen = _chosen_folds(trained.folds, flags.folds, flags.run)
+    trained = read_trained_run(flags.run)
+    chosen = trained.choose(flags.folds)
     records = records_made(flags.run, read_manifest(flags.records) if flags.records else None)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -80,9 +80,7 @@ def export(flags: argparse.Namespace) -> int:
     return 0
 
 
-def export_fold(
-    trained: CompleteRun, fold: int, folder: str, records: dict[str, Any] | None
-) -> None:
+def export_fold(run: TrainedRun, fold: int, folder: str, records: dict[str, Any] | None) -> None:
     """Writes the SavedModel of one complete fold into `folder`; what was there is replaced.
 
     `records` are what `records_made` tells of them.
@@ -90,42 +88,25 @@ def export_fold(
     from trainer.exported.columns import Columns  # after what can be refused without TensorFlow
     from trainer.exported.graph import save_model
 
-    predictions, loaded = trained.folds[fold], load_fold(trained, fold)
-    label = predictions.label
-    columns = Columns(loaded.encoder) if loaded.encoder else None
+    encoder, label, size_px = run.encoder(fold), run.label, run.size_px
+    trained = run.load(fold)
+    columns = Columns(encoder) if encoder else None
     storage.remove_tree(folder)
-    save_model(folder, loaded.model, loaded.size_px, label, columns)
+    save_model(folder, trained.model, size_px, label, columns)
     about = {
         "schema_version": SCHEMA_VERSION,
-        "image_size_px": loaded.size_px,
+        "image_size_px": size_px,
         "kind": label.kind,
         "classes": list(output_classes(label)),  # of the columns of logits and probs
         "positive": list(label.positive),
         "label": dataclasses.asdict(label),
         "columns": columns.describe() if columns else [],
         "records": records,  # what beam_jobs.score_images prepares images like
-        "step": loaded.step,  # of the training, whose weights these are
-        "is_averaged": loaded.is_averaged,
-        "run": predictions.run,
+        "step": trained.step,  # of the training, whose weights these are
+        "is_averaged": trained.is_averaged,
+        "run": run.folds[fold].run,
     }
     storage.write_text(storage.join(folder, MODEL_NAME), json.dumps(about, indent=1) + "\n")
-
-
-def _chosen_folds(complete: Collection[int], text: str, run_folder: str) -> list[int]:
-    by_name = {str(number): number for number in complete}
-    if not by_name:
-        raise SettingsError(
-            f"{run_folder}: there must be a complete fold, got none; train one with trainer.task"
-        )
-    if text == "all":
-        return list(complete)
-    asked = names(text)
-    for name in asked:
-        if name not in by_name:
-            raise SettingsError(
-                f"--folds must be all, or among the complete {', '.join(by_name)}, got {name!r}"
-            )
-    return sorted({by_name[name] for name in asked})
 
 
 if __name__ == "__main__":

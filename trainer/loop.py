@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,21 +22,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.records.label import LabelInfo
-from pipeline.stream.batches import to_float
 from trainer.accumulate import Accumulator
 from trainer.averaging import ExponentialAverage
 from trainer.losses import LossConfig, example_losses
 from trainer.models.dropout import dropout_seeded
 from trainer.optimizers import clip_to_global_norm
 from trainer.precision import LossScale, Precision
+from trainer.running.predictor import Batch, MakeDataset, Predictor, Tensors, with_float_image
 from trainer.score_histogram import BINS, is_scored, score_histogram
 
 if TYPE_CHECKING:
     from pipeline.stream.augment.mix import Mix
-
-Tensors = dict[str, tf.Tensor]
-Batch = tuple[Tensors, Tensors, tf.Tensor]  # inputs, targets, mask: see `pipeline.stream.batches`
-MakeDataset = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +88,7 @@ class Loop:
         step = self._replica_step
         self._step = tf.function(step, jit_compile=True) if jit_compile else step
         self._train_steps = tf.function(self._run_train_steps)
-        self._predict_step = tf.function(self._run_predict_step)
+        self._predictor = Predictor(strategy, self._predicting)
 
     def iterate(self, make: MakeDataset) -> Any:
         """An iterator for `train` over the datasets that `make` gives, one an input pipeline.
@@ -129,10 +125,7 @@ class Loop:
             if self._predicting is not self.model:
                 for copy, weight in zip(self._predicting.weights, self.model.weights, strict=True):
                     copy.assign(weight)
-            # Read once all are under way: a device is not waited for batch by batch.
-            outputs = [self._predict_step(batch) for batch in self.iterate(make)]
-        rows, masks, logits = (np.concatenate(column) for column in zip(*outputs, strict=True))
-        return rows[masks > 0], logits[masks > 0]
+            return self._predictor.predict(make)
 
     def tracked(self) -> dict[str, Any]:
         """What a checkpoint must hold, by name, for training to go on after any call of `train`."""
@@ -187,7 +180,7 @@ class Loop:
         """This replica's share of the loss, and its scores."""
         variables = self.model.trainable_variables
         mix_seed, dropout_seed = self._batch_seeds(number)
-        inputs = _with_float_image(inputs)
+        inputs = with_float_image(inputs)
         if self._mix:
             inputs, targets, mask = self._mix(inputs, targets, mask, mix_seed)
         with tf.GradientTape() as tape:
@@ -235,19 +228,6 @@ class Loop:
         seed = fold_in(tf.stack([tf.constant(self._seed, tf.int64), number]), replica)
         return [fold_in(seed, purpose) for purpose in range(2)]
 
-    def _run_predict_step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        def replica_step(
-            inputs: Tensors, targets: Tensors, mask: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            logits = self._predicting(self._model_inputs(_with_float_image(inputs)), training=False)
-            return inputs["row"], mask, logits["target"]
-
-        rows, masks, logits = (
-            tf.concat(self.strategy.experimental_local_results(values), axis=0)
-            for values in self.strategy.run(replica_step, args=batch)
-        )
-        return rows, masks, logits
-
     def _model_inputs(self, inputs: Tensors) -> Tensors:
         return {name: inputs[name] for name in self._input_names}
 
@@ -258,13 +238,6 @@ class Loop:
             for value in tf.nest.flatten(batch)
             for tensor in self.strategy.experimental_local_results(value)
         ]
-
-
-def _with_float_image(inputs: Tensors) -> Tensors:
-    """Images travel as uint8, a quarter of the bytes, and are float32 in [0, 1] from here on."""
-    if inputs["image"].dtype != tf.uint8:
-        return inputs
-    return {**inputs, "image": to_float(inputs["image"])}
 
 
 def _float32(variables: Sequence[Any]) -> list[Any]:

@@ -35,12 +35,13 @@ def make_strategy(tpu: str | None, replicas: int | None, batch_size: int) -> tf.
       DeviceError: no TPU answers to the name (a TPU that was asked for is never silently a CPU), it
         has several hosts, or the global batch does not divide over the replicas.
     """
-    strategy = _choose(tpu, replicas)
+    strategy = choose_strategy(tpu, replicas)
     check_replicas(strategy.num_replicas_in_sync, batch_size)
     return strategy
 
 
-def _choose(tpu: str | None, replicas: int | None) -> tf.distribute.Strategy:
+def choose_strategy(tpu: str | None, replicas: int | None) -> tf.distribute.Strategy:
+    """As `make_strategy`, for a batch that is yet to be fitted to the replicas."""
     import tensorflow as tf
 
     if tpu is not None:

@@ -38,7 +38,7 @@ from trainer.run_folder import (
     refuse_another_run,
     start_run,
 )
-from trainer.running.stopping import Stopped, Stopping
+from trainer.running.stopping import Stopping, run_stoppable
 from trainer.stages.source import find_source
 from trainer.strategy import make_strategy
 
@@ -92,7 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse(argv)
     if flags.run is None and flags.overfit is None:
         parser.error("--run must be given: the folder to write into")
-    return run("task", lambda: _stopping_cleanly(flags))
+    is_kept = flags.overfit is None
+    return run(
+        "task", lambda: run_stoppable("task", lambda stop: _job(flags, stop), is_kept=is_kept)
+    )
 
 
 def train(flags: argparse.Namespace, stopping: Stopping) -> int:
@@ -191,19 +194,10 @@ def _start(flags: argparse.Namespace, recipe: Recipe, stopping: Stopping) -> Run
     )
 
 
-def _stopping_cleanly(flags: argparse.Namespace) -> int:
-    stopping = Stopping()
-    try:
-        with stopping.listening():
-            if flags.overfit is not None:
-                return check_learning(flags, stopping)
-            return train(flags, stopping)
-    except Stopped as stopped:
-        outlook = "the same command again goes on from here"
-        if flags.overfit is not None:
-            outlook = "nothing was kept, and the same command begins anew"
-        print(f"task: {stopped}; {outlook}", file=sys.stderr)
-        return stopped.exit_code
+def _job(flags: argparse.Namespace, stopping: Stopping) -> int:
+    if flags.overfit is not None:
+        return check_learning(flags, stopping)
+    return train(flags, stopping)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,11 @@ from pipeline.stream.held import MEMORY_SHARE, HeldExamples, open_examples
 from pipeline.stream.hosts import ONE_HOST, Hosts
 from pipeline.stream.order import choose_order
 from pipeline.stream.records import Portion, Records
-from pipeline.stream.render import render_batch
+from pipeline.stream.render import render_batch, render_views
 from pipeline.stream.sampling import Sampling, find_strata
 from pipeline.stream.seeds import training_seed
 from pipeline.stream.source import Cache, Examples, Fields, checked_size, padding_of
+from pipeline.stream.views import View
 
 Metadata = npt.NDArray[np.float32]  # [rows, M], indexed by row
 _INPUTS, _TARGETS = ("image", "row", "values"), ("target",)
@@ -161,6 +162,7 @@ def evaluation_batches(
     batch_size: int,
     image_size_px: int | None = None,
     metadata: Metadata | None = None,
+    views: Sequence[View] = (),
     rows: Collection[int] | None = None,
     cache: Cache = "auto",
     memory_share: float = MEMORY_SHARE,
@@ -174,13 +176,17 @@ def evaluation_batches(
     times; `cache` decides whether the images are decoded each time. With a context batches are one
     replica's each, in turn, filled up to a whole number of batches of all replicas. With `hosts`
     each gives its share of the examples, and all of them equally many batches.
+
+    With V `views` of `image_size_px` a batch has V images of each of its `batch_size` examples, one
+    after the other, and each example's other fields V times.
     """
     _check(records, parts, batch_size, metadata, rows, hosts)
     size_px = checked_size(records, image_size_px)
     portion = Portion(records=records, parts=tuple(parts))
+    needs_stored = any(view.chain.needs_stored for view in views)
     examples = open_examples(
         [portion],
-        size_px,
+        None if needs_stored else size_px,
         cache,
         memory_share=memory_share,
         folder=cache_folder,
@@ -196,7 +202,11 @@ def evaluation_batches(
     batches = padded.enumerate().batch(
         _replica_batch(batch_size, hosts, context), drop_remainder=True
     )
-    loader = _Loader(examples, None if size_px is None else Chain((), size_px=size_px), [], hosts)
+    loader: _Loader | _ViewLoader = (
+        _ViewLoader(examples, views)
+        if views
+        else _Loader(examples, None if size_px is None else Chain((), size_px=size_px), [], hosts)
+    )
     return _load(batches, loader, _Finish(metadata, is_training=False))
 
 
@@ -242,6 +252,31 @@ class _Loader:
         return render_batch(self._examples, keys, self._chain, self._op_seeds, places)
 
 
+class _ViewLoader:
+    """Keys of a batch → its fields, each example's as often as it has views."""
+
+    def __init__(self, examples: Examples, views: Sequence[View]) -> None:
+        self._examples, self._views = examples, tuple(views)
+
+    def __call__(self, places: tf.Tensor, keys: Fields) -> Fields:
+        fields = self._examples.fields(keys)
+        size_px = self._views[0].chain.size_px
+        count = len(self._views) * fields["row"].shape[0]
+        pictures = [fields.pop("image"), fields["row"]]
+        repeated = {
+            name: tf.ensure_shape(
+                tf.repeat(values, len(self._views), axis=0), [count, *values.shape[1:]]
+            )
+            for name, values in fields.items()
+        }
+        image = tf.numpy_function(self._render, pictures, tf.uint8, stateful=False)
+        return {**repeated, "image": tf.ensure_shape(image, [count, size_px, size_px, 3])}
+
+    def _render(self, pictures: npt.NDArray, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        keys = self._examples.picture_keys(pictures, rows)
+        return render_views(self._examples, keys, self._views, rows)
+
+
 class _Finish:
     """Fields of a batch → (inputs, targets, mask)."""
 
@@ -263,7 +298,9 @@ class _Finish:
         return inputs, targets, mask
 
 
-def _load(batches: tf.data.Dataset, loader: _Loader, finish: _Finish) -> tf.data.Dataset:
+def _load(
+    batches: tf.data.Dataset, loader: _Loader | _ViewLoader, finish: _Finish
+) -> tf.data.Dataset:
     """(places, keys) a batch → (inputs, targets, mask), made ahead of the device."""
     batches = batches.map(loader, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True)
     batches = batches.map(finish).prefetch(_BATCHES_AHEAD)

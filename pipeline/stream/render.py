@@ -22,15 +22,16 @@ import simplejpeg
 from pipeline.images.decode import open_source
 from pipeline.stream.augment.chain import Chain
 from pipeline.stream.augment.ops import Image
+from pipeline.stream.views import View
 
 # Images a thread renders in one go: the draws of a chunk are one numpy expression an op.
 CHUNK = 16
 _MAX_PIXELS = 100_000_000  # of a record; the default of make_records
 
 
-def in_chunks(work: Callable[[slice], None], count: int) -> None:
+def in_chunks(work: Callable[[slice], None], count: int, chunk: int = CHUNK) -> None:
     """Calls `work` with slices that cover range(count), on all cores; raises what it raises."""
-    slices = [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    slices = [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     for future in [_workers().submit(work, part) for part in slices]:
         future.result()
 
@@ -60,6 +61,34 @@ def render_batch(
 
     in_chunks(work, len(keys))
     return out
+
+
+def render_views(
+    source: Pictures, keys: Any, views: Sequence[View], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """B keys of pictures → uint8 [B * V, S, S, 3]: of each its views, for which it is decoded once.
+
+    Of one size the pictures must be, unless a view asks for them as they are stored.
+    """
+    size_px = views[0].chain.size_px
+    out = np.empty((len(keys), len(views), size_px, size_px, 3), np.uint8)
+
+    pictures: list[Image] = [out[0, 0]] * len(keys)
+    starts = range(0, len(keys), CHUNK)
+    # A few examples in many views keep as many threads busy as many examples do.
+    parts = [(place, slice(at, at + CHUNK)) for place in range(len(views)) for at in starts]
+
+    def read(part: slice) -> None:
+        pictures[part] = source.pictures(keys[part])
+
+    def draw(part: slice) -> None:
+        for place, examples in parts[part]:
+            view, there = views[place], out[examples, place]
+            view.chain.apply(pictures[examples], view.op_seeds, rows[examples], there)
+
+    in_chunks(read, len(keys), max(CHUNK // len(views), 1))
+    in_chunks(draw, len(parts), 1)
+    return out.reshape(-1, *out.shape[2:])
 
 
 def decode(data: bytes, size_px: int | None, *, is_swapped: bool = False) -> Image:

@@ -4,7 +4,7 @@ The folding is a hash on the host, once an epoch and op, not `stateless_fold_in`
 costs nothing an example, and its values do not depend on TensorFlow's version or device. What
 differs from example to example is the second half of the stateless seed, which Philox mixes itself.
 Each purpose has its word and its function here: training folds in the epoch and counts places; a
-test-time view would fold in the view and count rows, to be the same whatever the order.
+test-time view folds in the view and counts rows, to be the same whatever the order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ def training_seed(run_seed: int, epoch: int, op: int) -> int:
     The place, not the row: an example that is drawn twice in an epoch differs each time.
     """
     return fold_in("train", run_seed, epoch, op)
+
+
+def view_seed(run_seed: int, view: int, op: int) -> int:
+    """First half of an op's seed in a test-time view; the second is the example's *row*."""
+    return fold_in("view", run_seed, view, op)
 
 
 def shuffle_seed(run_seed: int, epoch: int) -> int:

@@ -116,7 +116,7 @@ def test_a_member_is_not_written_over(tmp_path, capfd):
     assert "must not be a member's own" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["trainer.ensemble", "trainer.task"])
+@pytest.mark.parametrize("module", ["trainer.ensemble", "trainer.predict", "trainer.task"])
 def test_help_starts_no_tensorflow(module):
     code = (
         "import runpy, sys\n"

@@ -2,7 +2,7 @@ r"""Combines the out-of-fold predictions of several runs, and says what each is 
 
     python -m trainer.ensemble runs/image runs/fused --method mean --output runs/ensemble.parquet
     python -m trainer.ensemble runs/* --method optimal --metric average_precision \
-        --output best.parquet --submission best.csv --apply_to runs/*/predictions-test.parquet
+        --output best.parquet --submission best.csv --apply_to runs/*/predictions-test-1.parquet
 
 Members must cover the same ids with the same targets and folds, or the figure would compare unlike
 things. Whatever a method chooses (members, weights, references of ranks and z-scores, a

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline import storage
 from pipeline.align import align
@@ -16,16 +15,15 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.predictions import (
     Predictions,
     make_predictions,
-    output_classes,
     predictions_file,
     read_predictions,
-    scores,
     write_predictions,
 )
 from pipeline.settings import nearest
 from trainer.ensemble.honest import Judged, Recipe, honest_table, judge
 from trainer.ensemble.methods import METHODS
 from trainer.ensemble.scoring import AGGREGATES
+from trainer.ensemble.submission import COLUMNS, check_columns, write_submission
 from trainer.metrics import as_json
 from trainer.report import fold_figures, score_table
 
@@ -37,7 +35,7 @@ class Submission:
     file: str
     apply_to: tuple[str, ...] = ()  # the members' predictions of other rows; none: their own file
     part: str = "test"  # of the members' own file
-    columns: tuple[str, ...] = ("image_name", "target")  # of the id, then of each score
+    columns: tuple[str, ...] = COLUMNS
 
 
 def ensemble(
@@ -70,8 +68,7 @@ def ensemble(
     file = json_file or output.removesuffix(".parquet") + ".json"
     storage.write_bytes(file, ensemble_to_json(judged.final, about).encode())
     if submission is not None and further is not None:
-        text = further.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-        storage.write_bytes(submission.file, text.encode())
+        write_submission(submission.file, further, submission.columns)
     print(table)
     return judged
 
@@ -180,22 +177,15 @@ def _weights(final: Ensemble) -> str:
 
 def _submitted(
     submission: Submission, members: Sequence[Predictions], runs: Sequence[str], final: Ensemble
-) -> pd.DataFrame:
-    """The table to submit: ids, and the positive score, or one of each class.
+) -> Predictions:
+    """What is to be submitted.
 
     Raises:
       SettingsError: columns or files do not match scores or members.
       DataError: there are no rows to submit, or they are of another label.
     """
     label = members[0].label
-    has_one = label.kind == "binary" or bool(label.kind == "multiclass" and label.positive)
-    columns = submission.columns
-    wanted = 2 if has_one else 1 + len(output_classes(label))
-    if len(columns) != wanted:
-        raise SettingsError(
-            f"--submission_columns: there must be {wanted}, of the id and of each score, got "
-            f"{', '.join(columns)}"
-        )
+    check_columns(label, submission.columns)
     if submission.apply_to:
         if len(submission.apply_to) != len(runs):
             raise SettingsError(
@@ -222,8 +212,4 @@ def _submitted(
     probs = final.combine(
         {run: member.probs[is_in] for run, member in zip(runs, members, strict=True)}
     )
-    combined = make_predictions(frame, logits_of(probs, label.kind), probs, label, {})
-    values = scores(combined)[:, None] if has_one else combined.probs
-    return pd.DataFrame(
-        {columns[0]: combined.frame["id"], **dict(zip(columns[1:], values.T, strict=True))}
-    )
+    return make_predictions(frame, logits_of(probs, label.kind), probs, label, {})

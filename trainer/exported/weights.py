@@ -1,8 +1,7 @@
 """The model of a complete fold with the weights that made its predictions.
 
-For `trainer.export`, and for `trainer.stages` to start from another run. The averaged weights where
-the recipe has them, the best ones where it keeps those; in float32 whatever the training computed
-in.
+For `trainer.export` and `trainer.predict`, and for `trainer.stages` to start from another run. The
+averaged weights where the recipe has them, the best ones where it keeps those.
 """
 
 from __future__ import annotations
@@ -37,11 +36,15 @@ class Trained:
 
 
 def load_trained(
-    config: ModelConfig, folder: str, digests: Mapping[str, str], **sizes: int
+    config: ModelConfig,
+    folder: str,
+    digests: Mapping[str, str],
+    precision: Precision = "float32",
+    **sizes: int,
 ) -> Trained:
     """The model from a folder of checkpoints; `digests` are those of the fold's predictions.
 
-    `sizes` are `build_model`'s.
+    Its layers compute in `precision`, whatever they were trained in; `sizes` are `build_model`'s.
 
     Raises:
       CheckpointError: there is none, or it is of another training.
@@ -60,21 +63,24 @@ def load_trained(
     # A layer that computes in few bits may hold variables of such. Without, it holds those of
     # float32.
     low: dict[Any, Precision] = {tf.bfloat16: "bfloat16", tf.float16: "float16"}
-    precision: Precision = next(
+    stored_as: Precision = next(
         (low[dtype] for dtype in dtypes.values() if dtype in low), "float32"
     )
     # All of the weights come from the checkpoint, the published ones included.
     config = dataclasses.replace(config, weights=None)
 
-    set_precision(precision)
+    set_precision(stored_as)
     try:
         model = build_model(config, **sizes)
         weights = _predicting_weights(checkpoints, step, model, is_averaged=is_averaged)
+        if precision != stored_as:
+            set_precision(precision)
+            model = build_model(config, **sizes)
     finally:
         set_precision("float32")
-    if precision != "float32":
-        model = build_model(config, **sizes)
-    model.set_weights([w.astype(np.float32) if w.dtype.itemsize == 2 else w for w in weights])
+    if precision == "float32":
+        weights = [w.astype(np.float32) if w.dtype.itemsize == 2 else w for w in weights]
+    model.set_weights(weights)
     return Trained(model=model, step=step, is_averaged=is_averaged)
 
 

@@ -26,13 +26,14 @@ from pipeline.stream.damage import naming_damage
 from pipeline.stream.records import Portion, Records
 from trainer.config import Config
 from trainer.folds import FoldParts
-from trainer.loop import Loop, MakeDataset
+from trainer.loop import Loop
 from trainer.losses import LossConfig, balance_classes
 from trainer.models.build import build_model
 from trainer.optimizers import build_optimizer
 from trainer.precision import choose_precision, set_precision
 from trainer.run_folder import Digests
 from trainer.running.course import Course
+from trainer.running.predictor import MakeDataset
 from trainer.running.stopping import Stopping
 from trainer.stages.freezing import check_blocks, freeze, rate_factors
 from trainer.stages.initial import InitialWeights

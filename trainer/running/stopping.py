@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C: training finishes the compiled call it is in, saves, and leaves.
 
-`trainer.task` listens while folds train; `trainer.running.epochs` shields what must not be broken
-off in its middle. Vertex AI and Kubernetes send SIGTERM, and SIGKILL some 30 s later.
+`trainer.task` listens while folds train, `trainer.predict` while they predict;
+`trainer.running.epochs` shields what must not be broken off in its middle. Vertex AI and Kubernetes
+send SIGTERM, and SIGKILL some 30 s later.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from pipeline import storage
@@ -75,6 +77,23 @@ class Stopping:
         self._asked = number
         if not self._is_shielded:
             raise Stopped(number)
+
+
+def run_stoppable(name: str, job: Callable[[Stopping], int], *, is_kept: bool = True) -> int:
+    """The exit code of `job`, or that of the signal that stopped it, told on stderr.
+
+    With `is_kept` the job goes on where it was stopped, else it begins anew.
+    """
+    stopping = Stopping()
+    try:
+        with stopping.listening():
+            return job(stopping)
+    except Stopped as stopped:
+        outlook = "the same command again goes on from here"
+        if not is_kept:
+            outlook = "nothing was kept, and the same command begins anew"
+        print(f"{name}: {stopped}; {outlook}", file=sys.stderr)
+        return stopped.exit_code
 
 
 def _end_at_second(reading: int) -> None:

@@ -2,7 +2,7 @@
 
 Records made with `--fit short` or `long`, or of a larger size than the batch's, give them room.
 They take their window from the picture as it was stored, so `recipe` asks for them first of all
-geometry.
+geometry. Those that draw nothing are test-time views (`pipeline.stream.views`), and in no recipe.
 """
 
 from __future__ import annotations
@@ -64,13 +64,49 @@ class SameSizeCrop:
         check_probability("same_size_crop", self.probability)
 
     def matrices(self, u: Floats, frame: Frame) -> Floats:
-        scale = frame.stored_per_px[:, None]
+        return _same_size(np.floor(u * (_spare_px(frame) + 1)), frame)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlacedCrop:
+    """The same-sized window at one place: 0 is the left or upper edge, 1 the right or lower."""
+
+    draws: ClassVar[int] = 0
+    needs_stored: ClassVar[bool] = True
+    x: float
+    y: float
+    probability: float = 1.0
+
+    def matrices(self, u: Floats, frame: Frame) -> Floats:
+        return _same_size(np.rint(np.array([self.x, self.y]) * _spare_px(frame)), frame)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CentralCrop:
+    """The central square of `share` of the shorter side, scaled to the output."""
+
+    draws: ClassVar[int] = 0
+    needs_stored: ClassVar[bool] = True
+    share: float
+    probability: float = 1.0
+
+    def matrices(self, u: Floats, frame: Frame) -> Floats:
         stored = np.stack([frame.width, frame.height], axis=1)
-        spare_px = np.rint(stored * scale) - frame.size_px
-        start_px = np.floor(u * (spare_px + 1))
-        return _window(
-            start_px / scale, np.broadcast_to(frame.size_px / scale, stored.shape), frame
-        )
+        extent = np.full(stored.shape, self.share * frame.size_px)
+        return _window((stored - extent) / 2, extent, frame)
+
+
+def _spare_px(frame: Frame) -> Floats:
+    """[B, 2] (x, y), stored pixels beside a window of as many as the output has."""
+    stored = np.stack([frame.width, frame.height], axis=1)
+    return np.asarray(np.rint(stored * frame.stored_per_px[:, None]) - frame.size_px)
+
+
+def _same_size(start_px: Floats, frame: Frame) -> Floats:
+    """[B, 2] (x, y) in stored pixels from the image's corner → [B, 3, 3], nothing scaled."""
+    scale = frame.stored_per_px[:, None]
+    extent = np.broadcast_to(frame.size_px / scale, start_px.shape)
+    return _window(start_px / scale, extent, frame)
 
 
 def _window(start: Floats, extent: Floats, frame: Frame) -> Floats:

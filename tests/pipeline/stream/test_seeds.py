@@ -2,7 +2,7 @@
 
 import itertools
 
-from pipeline.stream.seeds import fold_in, shuffle_seed, training_seed
+from pipeline.stream.seeds import fold_in, shuffle_seed, training_seed, view_seed
 
 
 def test_the_seed_of_a_purpose_never_changes():
@@ -14,6 +14,13 @@ def test_the_seed_of_a_purpose_never_changes():
 def test_seeds_differ_for_every_run_epoch_and_op():
     seeds = [training_seed(*key) for key in itertools.product(range(10), repeat=3)]
     assert len(set(seeds)) == 1000
+
+
+def test_a_view_draws_what_no_epoch_of_training_draws():
+    keys = list(itertools.product(range(10), repeat=3))
+    views = {view_seed(*key) for key in keys}
+    assert len(views) == 1000
+    assert not views & {training_seed(*key) for key in keys}
 
 
 def test_joined_numbers_are_not_mistaken_for_others():

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,10 @@ from pipeline.predictions import output_classes, positive_places
 from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest
 from pipeline.stream.render import decode
-from trainer.exported.fold import CompleteRun, load_fold, open_run
 from trainer.report.examples import Shown
 from trainer.report.network.draw import CHANNELS, channel_sheet, overlay
 from trainer.report.page.pictures import Picture
+from trainer.trained_run import TrainedRun, read_trained_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class Gallery:
     pictures: Mapping[str, Picture]
 
 
-def choose_run(names: Sequence[str]) -> CompleteRun:
+def choose_run(names: Sequence[str]) -> TrainedRun:
     """The first of them that is a run of networks.
 
     Raises:
@@ -66,13 +65,9 @@ def choose_run(names: Sequence[str]) -> CompleteRun:
         if name.endswith(".parquet"):
             continue
         try:
-            run = open_run(name, "run")
+            return read_trained_run(name, "run")
         except SettingsError as error:
             reasons.append(str(error))
-            continue
-        if run.folds:
-            return run
-        reasons.append(f"{name} has no complete fold")
     why = f": {reasons[0]}" if reasons else ""
     raise SettingsError(
         "--grad_cam, --feature_maps: among the runs must be the folder of one that trainer.task "
@@ -81,7 +76,7 @@ def choose_run(names: Sequence[str]) -> CompleteRun:
 
 
 def look(
-    run: CompleteRun,
+    run: TrainedRun,
     gallery: Gallery,
     alarms: Sequence[Shown],
     misses: Sequence[Shown],
@@ -106,20 +101,20 @@ def look(
     sheets: list[Sheet] = []
     places = ""
     for number, ids in _by_fold(run, [*(one.id for one, _ in signed), *_ids(layers_of)]).items():
-        label, fold = run.folds[number].label, load_fold(run, number)
+        model = run.load(number).model
         asked = [(one, sign) for one, sign in signed if one.id in ids]
         if asked:
-            images, inputs = _inputs(gallery, fold, _ids(one for one, _ in asked))
-            classes = [_outputs(label, one.said) for one, _ in asked]
+            images, inputs = _inputs(gallery, run, number, _ids(one for one, _ in asked))
+            classes = [_outputs(run.label, one.said) for one, _ in asked]
             signs = [sign for _, sign in asked]
-            cams = grad_cams(fold.model, inputs, classes, signs, cam_layer)
+            cams = grad_cams(model, inputs, classes, signs, cam_layer)
             places = f"{cams.shape[1]}\u00a0×\u00a0{cams.shape[2]} places"
             for (one, _), image, cam in zip(asked, images, cams, strict=True):
                 overlays[one.id, one.said] = overlay(image, cam)
         shown = [id_ for id_ in _ids(layers_of) if id_ in ids]
         if layers and shown:
-            _, inputs = _inputs(gallery, fold, shown)
-            for name, maps in layer_maps(fold.model, inputs, layers).items():
+            _, inputs = _inputs(gallery, run, number, shown)
+            for name, maps in layer_maps(model, inputs, layers).items():
                 sheets += [
                     Sheet(id=id_, layer=name, jpeg=channel_sheet(of), about=_about(of))
                     for id_, of in zip(shown, maps, strict=True)
@@ -129,7 +124,7 @@ def look(
     return Looks(run=run.folder, places=places, overlays=overlays, sheets=tuple(in_order))
 
 
-def _check_records(run: CompleteRun, manifest: Manifest) -> None:
+def _check_records(run: TrainedRun, manifest: Manifest) -> None:
     about = next(iter(run.folds.values())).run
     for name in ("plan_digest", "render_digest"):
         if about.get(name) != getattr(manifest, name):
@@ -140,7 +135,7 @@ def _check_records(run: CompleteRun, manifest: Manifest) -> None:
             )
 
 
-def _by_fold(run: CompleteRun, ids: Sequence[str]) -> dict[int, set[str]]:
+def _by_fold(run: TrainedRun, ids: Sequence[str]) -> dict[int, set[str]]:
     """The ids that each fold predicted, of folds that have any."""
     wanted = set(ids)
     found = {
@@ -150,16 +145,16 @@ def _by_fold(run: CompleteRun, ids: Sequence[str]) -> dict[int, set[str]]:
 
 
 def _inputs(
-    gallery: Gallery, fold: Any, ids: Sequence[str]
+    gallery: Gallery, run: TrainedRun, number: int, ids: Sequence[str]
 ) -> tuple[list[npt.NDArray[np.uint8]], dict[str, npt.NDArray[np.float32]]]:
     """uint8 [S, S, 3] each, and the model's inputs, as the evaluation makes them."""
     is_swapped = gallery.manifest.is_red_blue_swapped
     images = [
-        decode(gallery.pictures[id_].stored, fold.size_px, is_swapped=is_swapped) for id_ in ids
+        decode(gallery.pictures[id_].stored, run.size_px, is_swapped=is_swapped) for id_ in ids
     ]
     inputs = {"image": np.stack(images).astype(np.float32) * np.float32(1 / 255)}
-    if fold.encoder:
-        inputs["metadata"] = fold.encoder.encode(gallery.rows.set_index("id").loc[list(ids)])
+    if encoder := run.encoder(number):
+        inputs["metadata"] = encoder.encode(gallery.rows.set_index("id").loc[list(ids)])
     return images, inputs
 
 

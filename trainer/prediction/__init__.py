@@ -1,0 +1,1 @@
+"""What `python -m trainer.predict` does, from trained folds to one table of predictions."""
