@@ -57,10 +57,10 @@ def test_a_crop_comes_before_everything_that_moves_pixels():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("transpose", r"augment\[0\]: must be a table such as .*, got 'transpose'"),
-        ({"op": "flip_leftright"}, r"augment\[0\]: op must be .* did you mean 'flip_left_right'"),
-        ({"max_delta": 0.1}, r"augment\[0\]: op must be a known one, got None"),
-        ({"op": "brightness"}, r"augment\[0\] \(brightness\): 'max_delta' must be given"),
+        ("transpose", r"augment\.0: must be a table such as .*, got 'transpose'"),
+        ({"op": "flip_leftright"}, r"augment\.0: op must be .* did you mean 'flip_left_right'"),
+        ({"max_delta": 0.1}, r"augment\.0: op must be a known one, got None"),
+        ({"op": "brightness"}, r"augment\.0 \(brightness\): 'max_delta' must be given"),
         ({"op": "brightness", "max_delta": 1.0}, r"max_delta must be in \[0, 1\), got 1.0"),
         (
             {"op": "brightness", "max_dleta": 0.1},
