@@ -18,7 +18,7 @@ from trainer.task import main
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.toml"))
-SMALL = {"demo.toml"}
+SMALL = {"demo.toml", "ham_cpu.toml", "ham_cpu_fused.toml"}
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def loaded(name, *overrides):
 
 
 def label_of(name):
-    """The winners of both years trained on diagnoses."""
-    return "multiclass" if name.startswith("winners") else "binary"
+    """The winners of both years trained on diagnoses, and so does what learns HAM10000."""
+    return "multiclass" if name.startswith(("winners", "ham")) else "binary"
 
 
 @pytest.mark.parametrize("name", RECIPES)
