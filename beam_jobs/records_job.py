@@ -30,6 +30,7 @@ from pipeline.records.done import (
     read_done,
     size_folder,
 )
+from pipeline.records.manifest import manifest_version
 from pipeline.records.write import Sources
 
 
@@ -56,6 +57,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         raise SettingsError(f"--images must be a folder that is there, got {images!r}")
     for size in sizes:
         claim_size(flags.output, size, render)
+    folders = [size_folder(flags.output, size) for size in sizes]
+    before = [manifest_version(folder) for folder in folders]
     workers = choose_workers(flags.workers)
     job = ShardJob(
         output=flags.output,
@@ -67,7 +70,6 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         render=render,
         threads=workers.threads,
     )
-    folders = [size_folder(flags.output, size) for size in sizes]
     ROWS_DONE.reset()
     count = ROWS_DONE.count if workers.processes == 1 else _finished_shards(job, plan).count
     what = "images" if spec.has_images else "examples"
@@ -81,7 +83,8 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
     for size in sizes:
         refuse_empty(flags.output, size, plan, rows)
     manifests = [
-        commit_size(flags.output, size, plan, rows, render, flags.max_failures) for size in sizes
+        commit_size(flags.output, size, plan, rows, render, flags.max_failures, over)
+        for size, over in zip(sizes, before, strict=True)
     ]
     preview = write_preview(flags.output, folders, manifests, rows, plan.dropped)
     print(describe_sizes(flags.output, manifests, failed), f"preview: {preview}", sep="\n")
