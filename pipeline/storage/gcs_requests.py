@@ -36,7 +36,8 @@ RETRY_S = 300
 # The pauses are random, up to twice what is said: machines that were refused at once do not all
 # come back at once.
 RETRY = DEFAULT_RETRY.with_delay(initial=0.5, multiplier=2, maximum=32).with_timeout(RETRY_S)
-_CHUNK_BYTES = 1 << 24  # of a resumable upload, which those above 8 MiB are
+_SINGLE_BYTES = 1 << 23  # sent by one request; what is larger, by an upload that can be resumed,
+_CHUNK_BYTES = 1 << 24  # in pieces that are sent again where they did not arrive
 _ATTEMPTS = 5  # at a transfer as a whole, from its first byte on
 _CONNECTIONS = 64  # kept open; a worker has a thread for each image that it waits for
 _WRITER = "foldstream-writer"  # in an object's metadata: which call wrote it
@@ -166,11 +167,10 @@ def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Vers
         except api.PreconditionFailed:
             return _written_by(writer, path)
         except FileNotFoundError as error:
-            # An upload session that has ended, and a bucket that is not there, look alike.
-            with contextlib.suppress(StorageError):
-                _pause(attempt, path, "an upload session that has ended")
-                continue
-            raise StorageError(f"{path}: the bucket must be there, got none") from error
+            # An upload session that has ended looks like a bucket that is not there.
+            if size <= _SINGLE_BYTES or attempt == _ATTEMPTS:
+                raise StorageError(f"{path}: the bucket must be there, got none") from error
+            _pause(attempt, path, "an upload session that has ended")
         except DataCorruption as error:
             _pause(attempt, path, str(error))
     raise AssertionError("the last pause raises")
@@ -230,7 +230,10 @@ def _asking(path: str) -> Iterator[storage.Bucket]:
             "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
         ) from error
     except (api.GoogleAPIError, auth.GoogleAuthError, InvalidResponse, *_BROKEN) as error:
-        status = getattr(error, "code", None)
+        cause = getattr(error, "cause", None) or error
+        status = getattr(cause, "code", None) or getattr(
+            getattr(cause, "response", None), "status_code", None
+        )
         if status in (404, 410):  # gone; an upload session that has ended is as well
             raise FileNotFoundError(errno.ENOENT, "no such object", path) from error
         if status in (401, 403):
@@ -238,10 +241,9 @@ def _asking(path: str) -> Iterator[storage.Bucket]:
                 f"{path}: access must be granted, got {status} {_reason(error)}; give the account "
                 "the role roles/storage.objectAdmin on the bucket, or objectViewer to read alone"
             ) from error
-        cause = getattr(error, "cause", None) or error
         raise StorageError(
-            f"{path}: the storage must answer, got {type(cause).__name__} ({_reason(cause)}), also "
-            "when it was asked again; the same command goes on from here"
+            f"{path}: the storage must answer, got {status or type(cause).__name__} "
+            f"({_reason(cause)}), also when asked again; the same command goes on from here"
         ) from error
 
 

@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(Answer.error(fault.status, "as it was told"))
             return
         headers = {
-            name: value
+            name.title(): value
             for name, value in self.headers.items()
             if name.lower() not in ("transfer-encoding", "content-length", "connection", "expect")
         }

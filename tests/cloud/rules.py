@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-_PAGE = 20  # names; the service has 1,000
+_PAGE = 5  # names; the service has 1,000
 _BOUNDARY = "empty-object"
 
 
@@ -57,6 +57,7 @@ class Rules:
     def __init__(self, ask: Callable[[Request], Answer]) -> None:
         self._ask = ask
         self._uploads: dict[str, tuple[str, str, dict[str, str]]] = {}  # by id, what each is of
+        self._chunks: dict[tuple[str, str], Answer] = {}  # by id and range, what it was told
 
     def answer(self, request: Request) -> Answer:
         """What the service would say."""
@@ -65,7 +66,10 @@ class Rules:
         conditions = query
         if query.get("upload_id") in self._uploads:
             bucket, name, conditions = self._uploads[query["upload_id"]]
-            if request.headers.get("Content-Range", "").endswith("/*"):
+            chunk = (query["upload_id"], request.headers.get("Content-Range", ""))
+            if chunk in self._chunks:
+                return self._chunks[chunk]  # bytes that are there already are passed over
+            if chunk[1].endswith("/*"):
                 conditions = {}  # more is to come: they are asked for when it is whole
         if refusal := self._refusal(bucket, name, conditions):
             return refusal
@@ -75,6 +79,8 @@ class Rules:
         if "Location" in answer.headers and query.get("uploadType") == "resumable":
             upload_id = parse_qs(urlsplit(answer.headers["Location"]).query)["upload_id"][0]
             self._uploads[upload_id] = (bucket, name, conditions)
+        if request.body and "upload_id" in query and answer.status in (200, 308):
+            self._chunks[chunk] = answer
         if answer.status == 206 and not answer.body:
             return Answer.error(416, "the range is behind the end")
         if answer.status in (200, 206) and request.method == "GET" and name:

@@ -33,3 +33,73 @@ def test_bytes_come_back_as_they_were(bucket, size):
         assert file.seek(-min(size, 4), io.SEEK_END) == size - min(size, 4)
     assert storage.read_range(path, size // 2, 10) == data[size // 2 : size // 2 + 10]
     assert storage.read_range(path, size, 10) == b""
+
+
+def test_a_block_that_raises_leaves_nothing_and_keeps_what_was_there(bucket):
+    path = storage.join(bucket, "b.bin")
+    storage.write_text(path, "old")
+
+    def write_half():
+        with storage.writing(path) as file:
+            file.write(b"new")
+            raise RuntimeError("half written")
+
+    with pytest.raises(RuntimeError, match="half"):
+        write_half()
+    assert storage.read_text(path) == "old"
+    assert storage.list_names(bucket) == ["b.bin"]
+
+
+def test_a_folder_is_what_is_below_its_name_page_by_page(bucket):
+    files = [f"{number:03d}.bin" for number in range(12)]
+    names = [*(f"out/{name}" for name in files), "out/sub/deep/a.bin", "out-2/b.bin"]
+    for name in names:
+        storage.write_bytes(f"{bucket}/{name}", name.encode())
+    assert storage.list_names(bucket) == ["out", "out-2"]
+    assert storage.list_names(f"{bucket}/out/") == [*files, "sub"]
+    assert storage.list_sizes(f"{bucket}/out") == dict.fromkeys(files, 11)
+    assert sorted(storage.walk(bucket)) == sorted(names)
+    assert storage.is_folder(f"{bucket}/out")
+    assert not storage.is_folder(f"{bucket}/ou")
+    assert storage.exists(f"{bucket}/out/sub")
+    assert not storage.exists(f"{bucket}/out/su")
+    storage.remove_tree(f"{bucket}/out")
+    assert list(storage.walk(bucket)) == ["out-2/b.bin"]
+    storage.remove_tree(f"{bucket}/out")
+
+
+def test_what_is_not_there_is_told_as_on_a_disk(bucket):
+    for read in (storage.read_bytes, storage.open_read, storage.size_bytes):
+        with pytest.raises(FileNotFoundError, match=r"no such object: 'gs://bucket/.*/none'"):
+            read(f"{bucket}/none")
+    assert storage.list_names(f"{bucket}/none") == []
+    assert not storage.exists("gs://no-such-bucket")
+    storage.remove(f"{bucket}/none")
+    storage.remove_tree(f"{bucket}/none")
+
+
+def test_a_new_file_is_written_by_the_first_writer_alone(bucket):
+    path = f"{bucket}/claim"
+    assert storage.write_new(path, "first")
+    assert not storage.write_new(path, "second")
+    assert storage.read_text(path) == "first"
+
+
+def test_a_file_is_written_over_by_who_saw_it_alone(bucket):
+    path = f"{bucket}/manifest.json"
+    absent = storage.version(path)
+    assert storage.write_over(path, "first", absent)
+    assert not storage.write_over(path, "second", absent)
+    assert storage.read_text(path) == "first"
+    assert storage.write_over(path, "third", storage.version(path))
+
+
+def test_one_file_is_read_to_its_end_although_another_takes_its_place(bucket, monkeypatch):
+    monkeypatch.setattr("pipeline.storage.gcs._BUFFER_BYTES", 100)
+    path = f"{bucket}/shard"
+    storage.write_bytes(path, b"old" * 100)
+    with storage.open_read(path) as file:
+        assert file.read(3) == b"old"
+        storage.write_bytes(path, b"new" * 100)
+        with pytest.raises(storage.StorageError, match="must stay as it is while it is read"):
+            file.read()
