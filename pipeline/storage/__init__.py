@@ -18,9 +18,9 @@ from typing import IO
 
 from pipeline.errors import SettingsError
 from pipeline.storage import local
-from pipeline.storage.backend import Backend, StorageError, Version
-
-__all__ = ["StorageError", "Version"]  # and the functions below
+from pipeline.storage.backend import Backend
+from pipeline.storage.backend import StorageError as StorageError
+from pipeline.storage.backend import Version as Version
 
 _GCS = "gs://"
 
@@ -37,7 +37,7 @@ def parent(path: str) -> str:
 
 def is_remote(path: str) -> bool:
     """True for a path that is not of this machine: each request to it takes its time."""
-    return _of(path) is not local
+    return path.startswith(_GCS) or _of(path) is not local
 
 
 def refuse_remote(path: str | None, what: str, why: str) -> None:

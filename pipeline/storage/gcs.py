@@ -1,6 +1,6 @@
 """Objects of Google Cloud Storage, `gs://BUCKET/NAME`.
 
-`pipeline.storage.gcs_requests` holds the client, and repeats what may pass. An object appears when
+`pipeline.storage.gcs_requests` asks, and repeats what may pass. An object appears when
 its upload is finalised, so nobody meets half of one. A folder is the names that begin with its own;
 `NAME/`, the marker by which TensorFlow makes one, counts as a folder and never as a file.
 """
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from pipeline.storage.backend import ABSENT, StorageError, Version
+from pipeline.storage.gcs_client import split
 from pipeline.storage.gcs_lease import held
 from pipeline.storage.gcs_requests import (
     Found,
@@ -26,7 +27,6 @@ from pipeline.storage.gcs_requests import (
     download,
     find_object,
     list_objects,
-    split,
     upload,
 )
 
@@ -79,8 +79,9 @@ def read_range(path: str, offset: int, size: int) -> bytes:
 
 def open_read(path: str) -> IO[bytes]:
     found = _found(path)
-    buffer_bytes = max(1, min(found.size, _BUFFER_BYTES))
-    return io.BufferedReader(_Object(path, found.size, found.generation), buffer_bytes)
+    if found.size <= _BUFFER_BYTES:
+        return io.BytesIO(download(path))  # at once: another may take its place meanwhile
+    return io.BufferedReader(_Object(path, found.size, found.generation), _BUFFER_BYTES)
 
 
 def list_names(folder: str) -> list[str]:

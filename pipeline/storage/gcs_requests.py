@@ -1,48 +1,31 @@
 """The requests to Google Cloud Storage that `pipeline.storage.gcs` is made of.
 
-What may pass is repeated for five minutes; what will not is one `StorageError` at once: no
-permission, no credentials, no such bucket. With `STORAGE_EMULATOR_HOST` set no credentials are
-asked for.
+Each is repeated as `pipeline.storage.gcs_client` says. A transfer that arrives damaged, and an
+upload whose session has ended, begin anew at the first byte.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import functools
-import http
 import io
-import os
 import random
-import re
 import secrets
 import time
-from collections.abc import Iterator
 from typing import IO, Any
 
-import requests
-import urllib3
 from google.api_core import exceptions as api
-from google.auth import exceptions as auth
-from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
+from google.cloud.storage.exceptions import DataCorruption
 
 from pipeline.errors import SettingsError
+from pipeline.storage import gcs_client
 from pipeline.storage.backend import StorageError, Version
+from pipeline.storage.gcs_client import asking, split
 
-RETRY_S = 300
-# The pauses are random, up to twice what is said: machines that were refused at once do not all
-# come back at once.
-RETRY = DEFAULT_RETRY.with_delay(initial=0.5, multiplier=2, maximum=32).with_timeout(RETRY_S)
 _SINGLE_BYTES = 1 << 23  # sent by one request; what is larger, by an upload that can be resumed,
 _CHUNK_BYTES = 1 << 24  # in pieces that are sent again where they did not arrive
 _ATTEMPTS = 5  # at a transfer as a whole, from its first byte on
-_CONNECTIONS = 64  # kept open; a worker has a thread for each image that it waits for
 _WRITER = "foldstream-writer"  # in an object's metadata: which call wrote it
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-_BROKEN = (DataCorruption, requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,22 +44,6 @@ class Listed:
     folders: list[str]  # of a flat list
 
 
-def split(path: str) -> tuple[str, str]:
-    """`gs://BUCKET/NAME` as (bucket, name); the name without empty parts, `.` and `..`."""
-    bucket, _, name = path.removeprefix("gs://").partition("/")
-    if not _BUCKET.fullmatch(bucket):
-        raise SettingsError(f"path must be gs://BUCKET/NAME, got {path!r}")
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part == "..":
-            if not parts:
-                raise SettingsError(f"path must stay in its bucket, got {path!r}")
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return bucket, "/".join(parts)
-
-
 def find_object(path: str) -> Found | None:
     """Size and generation of an object, or None."""
     blob = _reloaded(path)
@@ -92,13 +59,13 @@ def list_objects(folder: str, *, is_flat: bool = False, most: int | None = None)
     """
     _, name = split(folder)
     prefix = f"{name}/" if name else ""
-    with _asking(folder) as bucket:
+    with asking(folder) as bucket:
         blobs = bucket.list_blobs(
             prefix=prefix,
             delimiter="/" if is_flat else None,
             max_results=most,
             fields="items(name,size),prefixes,nextPageToken",
-            retry=RETRY,
+            retry=gcs_client.RETRY,
         )
         sizes = {blob.name.removeprefix(prefix): int(blob.size) for blob in blobs}
     if is_flat:
@@ -119,14 +86,14 @@ def download(
     _, name = split(path)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with _asking(path) as bucket:
+            with asking(path) as bucket:
                 data: bytes = bucket.blob(name).download_as_bytes(
                     start=start,
                     end=None if stop is None else stop - 1,
                     raw_download=True,  # as it is stored, whatever its Content-Encoding
                     checksum="crc32c" if start is None else None,
                     if_generation_match=None if generation is None else int(generation),
-                    retry=RETRY,
+                    retry=gcs_client.RETRY,
                 )
                 return data
         except api.RequestRangeNotSatisfiable:
@@ -136,7 +103,10 @@ def download(
         except DataCorruption as error:
             _pause(attempt, path, str(error))
         except api.PreconditionFailed as error:
-            raise StorageError(f"{path}: it must stay as it is while it is read") from error
+            raise StorageError(
+                f"{path}: it must stay as it is while it is read, got another in its place; let "
+                "one process write here, and give the same command again"
+            ) from error
     raise AssertionError("the last pause raises")
 
 
@@ -152,7 +122,7 @@ def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Vers
     for attempt in range(1, _ATTEMPTS + 1):
         file.seek(0)
         try:
-            with _asking(path) as bucket:
+            with asking(path) as bucket:
                 blob = bucket.blob(name, chunk_size=_CHUNK_BYTES)
                 blob.metadata = {_WRITER: writer}
                 blob.upload_from_file(
@@ -161,7 +131,7 @@ def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Vers
                     content_type="application/octet-stream",
                     if_generation_match=None if only_over is None else int(only_over or 0),
                     checksum="crc32c",
-                    retry=RETRY,
+                    retry=gcs_client.RETRY,
                 )
             return Version(str(blob.generation))
         except api.PreconditionFailed:
@@ -184,8 +154,8 @@ def delete_object(path: str, below: str = "", *, only: Version | None = None) ->
     _, name = split(path)
     name = f"{name}/{below}".lstrip("/") if below else name
     match = None if only is None else int(only)
-    with contextlib.suppress(FileNotFoundError, api.PreconditionFailed), _asking(path) as bucket:
-        bucket.blob(name).delete(if_generation_match=match, retry=RETRY)
+    with contextlib.suppress(FileNotFoundError, api.PreconditionFailed), asking(path) as bucket:
+        bucket.blob(name).delete(if_generation_match=match, retry=gcs_client.RETRY)
 
 
 def _written_by(writer: str, path: str) -> Version | None:
@@ -200,9 +170,9 @@ def _reloaded(path: str) -> Any:
     _, name = split(path)
     if not name:
         return None
-    with contextlib.suppress(FileNotFoundError), _asking(path) as bucket:
+    with contextlib.suppress(FileNotFoundError), asking(path) as bucket:
         blob = bucket.blob(name)
-        blob.reload(retry=RETRY)
+        blob.reload(retry=gcs_client.RETRY)
         return blob
     return None
 
@@ -214,59 +184,3 @@ def _pause(attempt: int, path: str, got: str) -> None:
             f"{path}: the transfer must end whole, got {got}, {_ATTEMPTS} times in a row"
         )
     time.sleep(random.uniform(0, 2**attempt / 4))
-
-
-@contextlib.contextmanager
-def _asking(path: str) -> Iterator[storage.Bucket]:
-    """The bucket of a path; what Google's libraries raise becomes what `pipeline.storage` says."""
-    bucket, _ = split(path)
-    try:
-        yield _client().bucket(bucket)
-    except (api.PreconditionFailed, api.RequestRangeNotSatisfiable, DataCorruption):
-        raise
-    except (auth.DefaultCredentialsError, auth.RefreshError) as error:
-        raise StorageError(
-            f"{path}: credentials must be there, got none that work ({error}); run `gcloud auth "
-            "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
-        ) from error
-    except (api.GoogleAPIError, auth.GoogleAuthError, InvalidResponse, *_BROKEN) as error:
-        cause = getattr(error, "cause", None) or error
-        status = getattr(cause, "code", None) or getattr(
-            getattr(cause, "response", None), "status_code", None
-        )
-        if status in (404, 410):  # gone; an upload session that has ended is as well
-            raise FileNotFoundError(errno.ENOENT, "no such object", path) from error
-        if status in (401, 403):
-            raise StorageError(
-                f"{path}: access must be granted, got {status} {_reason(error)}; give the account "
-                "the role roles/storage.objectAdmin on the bucket, or objectViewer to read alone"
-            ) from error
-        raise StorageError(
-            f"{path}: the storage must answer, got {status or type(cause).__name__} "
-            f"({_reason(cause)}), also when asked again; the same command goes on from here"
-        ) from error
-
-
-def _reason(error: Any) -> str:
-    """The storage's own words, without the address that the libraries put before them."""
-    response = getattr(error, "response", None)
-    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
-        return str(response.json()["error"]["message"])  # type: ignore[union-attr]
-    text = getattr(error, "message", "") or str(error)
-    status = getattr(error, "code", None)
-    return text or (http.HTTPStatus(status).phrase if status else "no reason")
-
-
-def _client() -> storage.Client:
-    return _client_of(os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST"))
-
-
-@functools.lru_cache(maxsize=1)
-def _client_of(process: int, emulator: str | None) -> storage.Client:
-    """One client a process: a connection must not be shared with a fork."""
-    # Requests for objects name no project; without one the library would look for it.
-    client = storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT", "foldstream"))
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS)
-    for scheme in ("https://", "http://"):
-        client._http.mount(scheme, adapter)
-    return client

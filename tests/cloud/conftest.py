@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.storage import gcs_requests
+from pipeline.storage import gcs_client
 
-SECONDS = 600  # after which the gateway ends by itself
+SECONDS = 3600  # after which the gateway ends by itself
 
 
 class Gateway:
@@ -80,8 +80,8 @@ def running_gateway(tmp_path_factory) -> Iterator[Gateway]:
 @pytest.fixture
 def gateway(running_gateway, monkeypatch) -> Gateway:
     """The gateway, whole again, as this process's storage; what fails, fails soon."""
-    quick = gcs_requests.RETRY.with_delay(initial=0.05, multiplier=2, maximum=1).with_timeout(20)
-    monkeypatch.setattr(gcs_requests, "RETRY", quick)
+    quick = gcs_client.RETRY.with_delay(initial=0.05, multiplier=2, maximum=1).with_timeout(20)
+    monkeypatch.setattr(gcs_client, "RETRY", quick)
     running_gateway.breaks()
     for name in ("STORAGE_EMULATOR_HOST", "NO_GCE_CHECK"):
         monkeypatch.setenv(name, running_gateway.environment[name])

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import storage
-from pipeline.storage import gcs_requests
+from pipeline.storage import gcs_client, gcs_requests
 
 pytestmark = pytest.mark.cloud
 
@@ -81,7 +81,7 @@ def test_credentials_that_do_not_work_are_told(gateway, bucket):
 
 
 def test_a_storage_that_stays_silent_is_told_after_a_while(gateway, bucket, monkeypatch):
-    monkeypatch.setattr(gcs_requests, "RETRY", gcs_requests.RETRY.with_timeout(1))
+    monkeypatch.setattr(gcs_client, "RETRY", gcs_client.RETRY.with_timeout(1))
     gateway.breaks({"kind": "status", "status": 503})
     for ask in (storage.read_bytes, storage.exists, lambda path: storage.write_text(path, "a")):
         with pytest.raises(storage.StorageError, match=r"the storage must answer, got 503 "):

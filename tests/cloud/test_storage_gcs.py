@@ -94,7 +94,7 @@ def test_a_file_is_written_over_by_who_saw_it_alone(bucket):
     assert storage.write_over(path, "third", storage.version(path))
 
 
-def test_one_file_is_read_to_its_end_although_another_takes_its_place(bucket, monkeypatch):
+def test_a_large_file_that_another_replaces_is_not_read_as_a_mixture(bucket, monkeypatch):
     monkeypatch.setattr("pipeline.storage.gcs._BUFFER_BYTES", 100)
     path = f"{bucket}/shard"
     storage.write_bytes(path, b"old" * 100)
