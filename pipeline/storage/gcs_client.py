@@ -10,7 +10,9 @@ import contextlib
 import errno
 import functools
 import http
+import importlib
 import os
+import random
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +27,16 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from pipeline.errors import SettingsError
 from pipeline.storage.backend import StorageError
+
+# Google's libraries draw the boundaries of uploads, and pauses, from Python's own random numbers. A
+# lease is renewed at any moment: also between the seed of a training and the weights that it draws.
+CHANCE = random.SystemRandom()
+for _module in (
+    "google.cloud.storage._media._upload",
+    "google.api_core.retry.retry_base",
+    "google.auth._exponential_backoff",
+):
+    vars(importlib.import_module(_module))["random"] = CHANCE
 
 # The pauses are random, up to twice what is said: machines that were refused at once do not all
 # come back at once.

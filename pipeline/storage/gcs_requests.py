@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import random
 import secrets
 import time
 from typing import IO, Any
@@ -183,4 +182,4 @@ def _pause(attempt: int, path: str, got: str) -> None:
         raise StorageError(
             f"{path}: the transfer must end whole, got {got}, {_ATTEMPTS} times in a row"
         )
-    time.sleep(random.uniform(0, 2**attempt / 4))
+    time.sleep(gcs_client.CHANCE.uniform(0, 2**attempt / 4))

@@ -44,6 +44,20 @@ def test_a_large_file_survives(gateway, bucket, monkeypatch, match, fault):
     assert storage.list_names(bucket) == ["shard"]
 
 
+def test_no_request_draws_from_the_random_numbers_that_a_training_is_seeded_with(gateway, bucket):
+    random.seed(5)
+    before = random.getstate()
+    gateway.breaks({"kind": "status", "status": 503, "every": 2})
+    for size in (10, len(DATA)):
+        storage.write_bytes(f"{bucket}/a", DATA[:size])
+        assert len(storage.read_bytes(f"{bucket}/a")) == size
+    storage.list_names(bucket)
+    with storage.locked(f"{bucket}/lock"):
+        pass
+    assert gateway.met()[0] > 5
+    assert random.getstate() == before
+
+
 def test_a_claim_is_ours_although_the_answer_to_it_was_lost(gateway, bucket):
     gateway.breaks({"kind": "lose_answer", "match": UPLOAD, "times": 1})
     assert storage.write_new(f"{bucket}/claim", "ours")
