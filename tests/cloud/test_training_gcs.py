@@ -118,8 +118,8 @@ def test_a_fold_that_another_process_trains_is_refused(gateway, bucket, tmp_path
 
 
 FAULTS = [
-    {"kind": "status", "status": 503, "every": 4, "burst": 3},
-    {"kind": "status", "status": 429, "every": 4, "burst": 3},
+    {"kind": "status", "status": 503, "every": 12, "burst": 3},
+    {"kind": "status", "status": 429, "every": 12, "burst": 3},
     {"kind": "delay", "every": 10, "seconds": 2},
     {"kind": "reset_download", "match": "^GET /bucket/", "every": 2},
     {"kind": "truncate", "match": "^GET /bucket/", "every": 2},
