@@ -41,6 +41,7 @@ setup(
         "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}"],
         "tpu": [f"tensorflow-tpu=={TENSORFLOW}"],
         "dev": [
+            "gcp-storage-emulator",
             "hypothesis",
             "mypy",
             "pandas-stubs",
