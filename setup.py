@@ -40,9 +40,15 @@ setup(
         "cpu": [f"tensorflow-cpu=={TENSORFLOW}"],
         "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}"],
         "tpu": [f"tensorflow-tpu=={TENSORFLOW}"],
+        "dask": ["dask", "distributed"],  # a second engine of beam_jobs: --runner dask
         "dev": [
+            "dask",
+            "distributed",
+            "dockerfile-parse",
             "hypothesis",
+            "ipykernel",
             "mypy",
+            "nbclient",
             "pandas-stubs",
             "pre-commit",
             "pytest",
