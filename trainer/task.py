@@ -26,6 +26,7 @@ from pipeline.records.manifest import read_rows
 from pipeline.stream.extras import refuse_leaks, with_extra_rows
 from pipeline.stream.records import open_records
 from trainer.folds import FoldParts, check_choosable, has_auc
+from trainer.hypertune import report_trial
 from trainer.recipe import Recipe, read_recipe
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
@@ -112,7 +113,10 @@ def train(flags: argparse.Namespace, stopping: Stopping) -> int:
             _train_folds(flags, recipe, waiting, stopping)
     digests = {fold.number: fold_digests(config, manifest, fold) for fold in recipe.folds}
     predictions = gather_folds(flags.run, digests)
-    print(fold_table(fold_figures(predictions)))
+    figures = fold_figures(predictions)
+    print(fold_table(figures))
+    worth = {"auc": figures.pooled, "average_precision": figures.pooled_precision}
+    report_trial(worth, step=len(figures.by_fold))
     return 0
 
 
