@@ -41,7 +41,8 @@ class Parameter:
         """What a recipe must take: every value, or both ends of the range."""
         if self.values:
             return self.values
-        return tuple(int(end) if self.is_whole else end for end in (self.low, self.high))
+        ends = [end for end in (self.low, self.high) if end is not None]
+        return tuple(map(int, ends)) if self.is_whole else tuple(ends)
 
     def as_spec(self) -> dict[str, Any]:
         """A `ParameterSpec` in the API's names."""
