@@ -81,7 +81,7 @@ class Engine(Protocol):
         """For each DoFn: those that read and decode."""
 
     def scratch(self) -> AbstractContextManager[str]:
-        """A folder that the launcher and every worker reach, gone when the job is."""
+        """A folder that the launcher and every worker reach, gone when the job has ended well."""
 
     def run(self, job: Job) -> int:
         """The job from start to end; its exit code."""
@@ -125,9 +125,8 @@ class DataflowEngine:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[str]:
+        # It stays: a job that nobody waits for needs it, of one that failed it tells why.
         yield self.folder
-        if self.waits:  # else workers will need it; a failed job's stays, to be looked at
-            storage.remove_tree(self.folder)
 
     def submit(self, job: Job) -> PipelineResult:
         """Begins the job; `dry_run` among the options: translates it only."""
@@ -150,7 +149,15 @@ class DataflowEngine:
             result.wait_until_finish()
         except DataflowRuntimeException as error:
             raise DataError(f"{job.name}: {error}; the same command again goes on") from error
+        except KeyboardInterrupt:
+            print(
+                f"{job.name}: no longer watched; the job goes on, and how it ends will be in "
+                f"{self.outcome_path}",
+                file=sys.stderr,
+            )
+            return 130
         outcome = Outcome(**json.loads(storage.read_text(self.outcome_path)))
+        storage.remove_tree(self.folder)
         return outcome.tell()
 
     @property

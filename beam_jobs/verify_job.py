@@ -7,6 +7,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
@@ -48,7 +49,7 @@ def verify_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) ->
     """
     engine = choose_engine(flags, "verify_records", {"records": flags.records})
     if flags.adopt:
-        with ThreadPoolExecutor(engine.threads) as pool:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             spec = read_adopt_spec(flags.codes)
             adopted, guesses = adopt_records(flags.records, spec, pool)
         print(describe_parts(adopted.parts, adopted.label, dropped=0))

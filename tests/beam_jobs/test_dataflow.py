@@ -145,10 +145,10 @@ class StandIn(FnApiRunner):
         return Result()
 
 
-def as_on_dataflow(monkeypatch, folder):
+def as_on_dataflow(monkeypatch, folder, waits=True):
     """Jobs are submitted whole, last step included, to a runner that is not Dataflow."""
     engine = DataflowEngine(
-        options=(), folder=str(folder), region="us-central1", project="some-project", waits=True
+        options=(), folder=str(folder), region="us-central1", project="some-project", waits=waits
     )
     monkeypatch.setattr(beam_jobs.engine, "DataflowRunner", StandIn)
     for module in ("records_job", "verify_job", "duplicates_job"):
@@ -180,6 +180,29 @@ def test_a_job_that_finishes_on_a_worker_leaves_and_says_what_one_here_does(
     assert runs["afar"][1] == runs["aside"][1]
     assert runs["afar"][2] == runs["aside"][2]
     assert not (tmp_path / "scratch").exists()  # nothing is left where the workers met
+
+
+def test_ctrl_c_leaves_the_job_to_itself(tmp_path, monkeypatch, capsys):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Result, "wait_until_finish", interrupt)
+    write_dataset(tmp_path)
+    as_on_dataflow(monkeypatch, tmp_path / "scratch")
+    assert make_records.main(record_flags(tmp_path, tmp_path / "out")) == 130
+    error = capsys.readouterr().err
+    assert "console.cloud.google.com/dataflow/jobs/us-central1/2026-11-30_some-id" in error
+    assert f"how it ends will be in {tmp_path}/scratch/outcome.json" in error
+
+
+def test_a_launcher_that_does_not_wait_leaves_what_the_job_needs(tmp_path, monkeypatch, capsys):
+    write_dataset(tmp_path)
+    as_on_dataflow(monkeypatch, tmp_path / "scratch", waits=False)
+    assert make_records.main(record_flags(tmp_path, tmp_path / "out")) == 0
+    assert "begun; how it ended will be in" in capsys.readouterr().out
+    outcome = json.loads((tmp_path / "scratch" / "outcome.json").read_text())
+    assert outcome["code"] == 0
+    assert "preview: " in outcome["text"]
 
 
 def test_what_the_user_must_mend_comes_back_as_an_error_and_not_as_a_stack(tmp_path):

@@ -17,7 +17,10 @@ def to_json(job: dict[str, Any], *, is_study: bool) -> str:
     """The job as the REST API takes it; ValueError for a field that the API does not have."""
     kind = _types()[is_study]
     text = kind.to_json(
-        kind(job), always_print_fields_with_no_presence=False, use_integers_for_enums=False, indent=1
+        kind(job),
+        always_print_fields_with_no_presence=False,
+        use_integers_for_enums=False,
+        indent=1,
     )
     return str(text)
 
