@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import Parser, run
+from pipeline.command_line import Parser, add_set_flag, run
 from pipeline.records.manifest import read_rows
 from pipeline.stream.extras import refuse_leaks, with_extra_rows
 from pipeline.stream.records import open_records
@@ -57,14 +57,7 @@ def build_parser() -> Parser:
         help="the folder to write into (default: AIP_MODEL_DIR, which Vertex AI sets)",
     )
     parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="a setting on top of the recipe, such as train.epochs=3; may be repeated",
-    )
+    add_set_flag(parser, "a setting on top of the recipe, such as train.epochs=3; may be repeated")
     parser.add_argument("--folds", default="all", help="all (default), or such as 0,1")
     parser.add_argument(
         "--fresh",

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import storage
-from pipeline.command_line import Parser, run
+from pipeline.command_line import Parser, add_set_flag, run
 from pipeline.errors import SettingsError
 from pipeline.settings import to_toml
 from trainer.config import load_config
@@ -37,14 +37,7 @@ def build_parser() -> Parser:
     """The flags; `--help` says what each means."""
     parser = Parser("trainer.vertex", __doc__)
     parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="a setting on top of the recipe; may be repeated",
-    )
+    add_set_flag(parser, "a setting on top of the recipe; may be repeated")
     parser.add_argument("--records", required=True, help="gs://, a record set such as out/256")
     parser.add_argument("--folds", default="all", help="all (default), or such as 0,1")
     parser.add_argument("--run", required=True, help="gs://, the folder of the run")
