@@ -7,11 +7,9 @@ import math
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-import beam_jobs.engine
 from beam_jobs import find_duplicates, make_records, verify_records
 from beam_jobs.duplicates_job import FindDuplicates
 from beam_jobs.engine import DataflowEngine, Finish, Numbers, Outcome, choose_engine
@@ -19,17 +17,15 @@ from beam_jobs.records_job import MakeRecords
 from beam_jobs.run_flags import add_run_flags
 from beam_jobs.shards import ShardJob
 from beam_jobs.verify_job import VerifyRecords
+from dataflow_stand_in import FLAGS as SUBMITTED
+from dataflow_stand_in import Result, StandIn
 from dataset_factory import record_flags, write_dataset
 from pipeline.command_line import Parser
 from pipeline.errors import DataError
 from pipeline.images.render import RenderSpec
 from pipeline.records.write import Sources
 
-IMAGE = "us-docker.pkg.dev/some-project/foldstream/beam@sha256:" + 64 * "0"
-FLAGS = (
-    "--runner=dataflow", "--project=some-project", "--region=us-central1",
-    "--temp_location=gs://some-bucket/tmp", f"--sdk_container_image={IMAGE}",
-)  # fmt: skip
+FLAGS = (*SUBMITTED, "--temp_location=gs://some-bucket/tmp")
 OFFLINE = ("--dataflow_option=dry_run=True", "--dataflow_option=no_auth")
 
 
@@ -87,7 +83,7 @@ def test_what_is_submitted_names_project_bucket_image_and_ends_with_the_last_ste
     assert options["project"] == "some-project"
     assert options["machine_type"] == "n2-standard-4"
     assert options["number_of_worker_harness_threads"] == 1
-    assert IMAGE in text
+    assert FLAGS[3].partition("=")[2] in text
     names = {t.unique_name for t in result.job.proto_pipeline.components.transforms.values()}
     assert {"write shards", "finish"} <= names, names
 
@@ -100,7 +96,7 @@ def test_what_is_submitted_names_project_bucket_image_and_ends_with_the_last_ste
         (("--no_wait",), "--no_wait must be given with --runner dataflow"),
         (("--workers=0",), "--workers must be 1 or more, got 0"),
         (FLAGS[:1], "--project must be given with --runner dataflow"),
-        (FLAGS[:4], "--setup_file or --sdk_container_image must be given"),
+        ((*FLAGS[:3], FLAGS[4]), "--setup_file or --sdk_container_image must be given"),
         ((*FLAGS, "--workers=3"), "say --max_num_workers"),
         ((*FLAGS, "--temp_location=tmp"), "--temp_location must be gs://.*got 'tmp'"),
         ((*FLAGS, "--job_name=Big_Job"), "--job_name must be lower-case.*got 'Big_Job'"),
@@ -127,30 +123,12 @@ def test_a_templates_launcher_does_not_wait():
     assert not engine_of(*FLAGS, "--template_location=gs://some-bucket/job_object").waits
 
 
-class Result:
-    """Of a run that is over."""
-
-    def job_id(self):
-        return "2026-11-30_some-id"
-
-    def wait_until_finish(self):
-        pass
-
-
-class StandIn(FnApiRunner):
-    """Runs what Dataflow would, here, with none of its options."""
-
-    def run_pipeline(self, pipeline, options):
-        super().run_pipeline(pipeline, PipelineOptions([]))
-        return Result()
-
-
 def as_on_dataflow(monkeypatch, folder, waits=True):
     """Jobs are submitted whole, last step included, to a runner that is not Dataflow."""
     engine = DataflowEngine(
         options=(), folder=str(folder), region="us-central1", project="some-project", waits=waits
     )
-    monkeypatch.setattr(beam_jobs.engine, "DataflowRunner", StandIn)
+    monkeypatch.setattr("beam_jobs.engine.DataflowRunner", StandIn)
     for module in ("records_job", "verify_job", "duplicates_job"):
         monkeypatch.setattr(f"beam_jobs.{module}.choose_engine", lambda *_: engine)
 
