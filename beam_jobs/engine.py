@@ -80,6 +80,10 @@ class Engine(Protocol):
     def threads(self) -> int:
         """For each DoFn: those that read and decode."""
 
+    @property
+    def cores_a_process(self) -> int | None:
+        """Where processes share a machine, so many each; None: all are one's."""
+
     def scratch(self) -> AbstractContextManager[str]:
         """A folder that the launcher and every worker reach, gone when the job has ended well."""
 
@@ -97,6 +101,10 @@ class LocalEngine:
     @property
     def threads(self) -> int:
         return self.workers.threads
+
+    @property
+    def cores_a_process(self) -> int | None:
+        return None if self.workers.processes == 1 else self.workers.threads
 
     def scratch(self) -> AbstractContextManager[str]:
         return tempfile.TemporaryDirectory()
@@ -122,6 +130,10 @@ class DataflowEngine:
     @property
     def threads(self) -> int:
         return _DATAFLOW_THREADS
+
+    @property
+    def cores_a_process(self) -> int | None:
+        return 1  # Dataflow starts a process a core
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[str]:
@@ -175,6 +187,8 @@ class Finish(beam.DoFn):
 
     def process(self, count: int) -> None:
         """The one element, after the last of the work."""
+        if storage.exists(self._path):  # a second try of what has ended
+            return
         try:
             outcome = self._job.finish()
         except (DataError, SettingsError) as error:  # the user's to mend: not to be tried again

@@ -22,12 +22,12 @@ from beam_jobs.run_flags import DATAFLOW_FLAGS
 from pipeline.command_line import Parser, names, run, whole_numbers
 from pipeline.errors import SettingsError
 
-JOBS = ("make_records", "verify_records", "find_duplicates")
+JOBS = ("make_records", "verify_records", "find_duplicates", "score_images")
 
 _PATH = r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9](/[^\r\n]*)?"
 _PATHS = {
     "images", "output", "spec", "csv", "from_folders", "values_npy", "drop", "join_groups",
-    "records", "codes", "dataset", "other",
+    "records", "codes", "dataset", "other", "models", "ensemble",
 }  # fmt: skip
 _TEXT = r"[^\r\n]+"
 _BY_TYPE: dict[Any, str] = {
@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def job_flags(words: Sequence[str]) -> tuple[str, list[str]]:
     """The job and its command line from a launcher's `--name=value`.
 
-    A value that is empty stands for a parameter left out. What the job's parser doesn't know is
-    Beam's, and is passed on as such.
+    A value that is empty stands for a parameter left out, commas part the values of a list. What
+    the job's parser doesn't know is Beam's, and is passed on as such.
     """
     given = dict(_parameter(word) for word in words)
     job = given.pop("job", "")
@@ -75,6 +75,8 @@ def job_flags(words: Sequence[str]) -> tuple[str, list[str]]:
             flags.append(f"--dataflow_option={name}={value}")
         elif not action.option_strings:
             positionals[name] = value
+        elif action.nargs == "+":
+            flags += [f"--{name}", *value.split(",")]
         elif action.nargs != 0:
             flags.append(f"--{name}={value}")
         elif value.lower() == "true":
@@ -118,7 +120,8 @@ def value_pattern(action: argparse.Action) -> str:
     if action.choices is not None:
         return f"^({'|'.join(re.escape(str(choice)) for choice in action.choices)})$"
     if _name(action) in _PATHS:
-        return f"^{_PATH}$"
+        in_list = _PATH.replace("[^", "[^,")
+        return f"^{in_list}(,{in_list})*$" if action.nargs == "+" else f"^{_PATH}$"
     return f"^{_BY_TYPE.get(action.type, _TEXT)}$"
 
 

@@ -11,15 +11,17 @@ FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:${LAUNCHER}
 FROM apache/beam_python${PYTHON}_sdk:${BEAM} AS sdk
 
 FROM python:${PYTHON}-slim-bookworm
+# [cpu] for score_images, whose workers alone need TensorFlow.
+ARG EXTRAS=
 COPY --from=sdk /opt/apache/beam /opt/apache/beam
 COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
 
 WORKDIR /template
-# Only what a worker needs: no trainer, no TensorFlow.
+# Only what a worker needs: no trainer.
 COPY setup.py pyproject.toml README.md constraints.txt docker/launch.py ./
 COPY pipeline pipeline
 COPY beam_jobs beam_jobs
-RUN pip install --no-cache-dir -c constraints.txt .
+RUN pip install --no-cache-dir -c constraints.txt ".${EXTRAS}"
 
 ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/template/launch.py
 # Of a worker. The launcher is started by the service itself.

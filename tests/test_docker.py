@@ -39,9 +39,10 @@ def values(name, instruction, **arguments):
 
 
 def pip_commands():
-    cases = [("beam.Dockerfile", {})] + [("trainer.Dockerfile", {"DEVICE": d}) for d in DEVICES]
+    cases = [("beam.Dockerfile", {"EXTRAS": extras}) for extras in ("", "[cpu]")]
+    cases += [("trainer.Dockerfile", {"DEVICE": device}) for device in DEVICES]
     return [
-        pytest.param(shlex.split(run), id=f"{name}-{arguments.get('DEVICE', 'workers')}-{place}")
+        pytest.param(shlex.split(run), id=f"{name}-{''.join(arguments.values())}-{place}")
         for name, arguments in cases
         for place, run in enumerate(values(name, "RUN", **arguments))
     ]

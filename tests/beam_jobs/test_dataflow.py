@@ -1,6 +1,5 @@
 """Dataflow, as far as it can be seen without it: flags, job graph, and the last step's outcome."""
 
-import argparse
 import dataclasses
 import json
 import math
@@ -12,31 +11,18 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from beam_jobs import find_duplicates, make_records, verify_records
 from beam_jobs.duplicates_job import FindDuplicates
-from beam_jobs.engine import DataflowEngine, Finish, Numbers, Outcome, choose_engine
+from beam_jobs.engine import Finish, Numbers, Outcome
 from beam_jobs.records_job import MakeRecords
-from beam_jobs.run_flags import add_run_flags
 from beam_jobs.shards import ShardJob
 from beam_jobs.verify_job import VerifyRecords
 from dataflow_stand_in import FLAGS as SUBMITTED
-from dataflow_stand_in import Result, StandIn
+from dataflow_stand_in import OFFLINE, Result, as_on_dataflow, engine_of, graph_bytes
 from dataset_factory import record_flags, write_dataset
-from pipeline.command_line import Parser
 from pipeline.errors import DataError
 from pipeline.images.render import RenderSpec
 from pipeline.records.write import Sources
 
 FLAGS = (*SUBMITTED, "--temp_location=gs://some-bucket/tmp")
-OFFLINE = ("--dataflow_option=dry_run=True", "--dataflow_option=no_auth")
-
-
-def read_flags(*words: str) -> argparse.Namespace:
-    parser = Parser("beam_jobs.job", None)
-    add_run_flags(parser)
-    return parser.parse(words)
-
-
-def engine_of(*words: str, paths=None) -> DataflowEngine:
-    return choose_engine(read_flags(*words), "some_job", paths or {})
 
 
 def jobs_of(rows: int) -> list:
@@ -61,11 +47,6 @@ def jobs_of(rows: int) -> list:
             images=rows, distance=7, output="gs://some-bucket/twins.csv",
         ),
     ]  # fmt: skip
-
-
-def graph_bytes(job) -> int:
-    result = engine_of(*FLAGS, *OFFLINE).submit(job)
-    return len(result.job.proto_pipeline.SerializeToString())
 
 
 @pytest.mark.parametrize("place", range(3), ids=["records", "verify", "duplicates"])
@@ -121,16 +102,6 @@ def test_two_jobs_of_one_name_have_folders_of_their_own():
 def test_a_templates_launcher_does_not_wait():
     assert engine_of(*FLAGS).waits
     assert not engine_of(*FLAGS, "--template_location=gs://some-bucket/job_object").waits
-
-
-def as_on_dataflow(monkeypatch, folder, waits=True):
-    """Jobs are submitted whole, last step included, to a runner that is not Dataflow."""
-    engine = DataflowEngine(
-        options=(), folder=str(folder), region="us-central1", project="some-project", waits=waits
-    )
-    monkeypatch.setattr("beam_jobs.engine.DataflowRunner", StandIn)
-    for module in ("records_job", "verify_job", "duplicates_job"):
-        monkeypatch.setattr(f"beam_jobs.{module}.choose_engine", lambda *_: engine)
 
 
 def contents(folder):

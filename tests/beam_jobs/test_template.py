@@ -14,6 +14,7 @@ NEEDED = {
     "make_records": {"job", "output", "sdk_container_image"},
     "verify_records": {"job", "records", "sdk_container_image"},
     "find_duplicates": {"job", "dataset", "output", "sdk_container_image"},
+    "score_images": {"job", "images", "output", "sdk_container_image"},
 }
 # What the launcher adds to the parameters, as its log shows them.
 LAUNCHER = (
@@ -47,7 +48,8 @@ def test_every_flag_but_those_of_the_machine_is_a_parameter_with_a_regex(job):
     ours = {name[2:] for name in known if name.startswith("--")}
     asked = parameters(job)
     assert set(asked) - {"job", "records", "dataset", "other"} <= ours
-    for name in ("csv", "group", "folds", "label") if job != "find_duplicates" else ("distance",):
+    some = {"find_duplicates": ("distance",), "score_images": ("models", "ensemble", "csv")}
+    for name in some.get(job, ("csv", "group", "folds", "label")):
         assert name in asked, name
     assert not {"runner", "workers", "project", "help"} & set(asked)
     assert {name for name, about in asked.items() if not about.is_optional} == NEEDED[job]
@@ -92,6 +94,17 @@ def test_a_launchers_parameters_become_the_jobs_command_line():
     assert not engine.waits  # it writes the job and leaves
     assert engine.folder == "gs://some-bucket/tmp/records-1"
     assert "--experiments=use_runner_v2" in engine.options
+
+
+def test_a_list_of_paths_is_parted_by_commas():
+    job, words = job_flags(
+        ["--job=score_images", "--images=gs://b/i", "--output=gs://b/o.csv",
+         "--models=gs://some-bucket/a,gs://some-bucket/b"]
+    )  # fmt: skip
+    assert parser_of(job).parse(words).models == ["gs://some-bucket/a", "gs://some-bucket/b"]
+    [pattern] = parameters(job)["models"].regexes
+    assert re.fullmatch(pattern, "gs://some-bucket/a,gs://some-bucket/b")
+    assert not re.fullmatch(pattern, "gs://some-bucket/a,runs/b")
 
 
 def test_a_switch_that_is_false_is_left_out():
