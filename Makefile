@@ -9,7 +9,7 @@ WITHOUT_DEPENDENCIES := tf_keras==2.20.1 efficientnet==1.1.1 Keras-Applications=
 TIDY := pipeline beam_jobs trainer benchmarks tests docker notebooks setup.py
 DEMO := data/demo
 
-.PHONY: install demo test test-slow lint format bench lock clean
+.PHONY: install demo test test-slow test-cloud lint format bench lock clean
 
 install: $(INSTALLED)
 
@@ -55,6 +55,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# Against a stand-in for Google Cloud Storage on this machine: docs/storage.md.
+test-cloud: install
+	$(BIN)/python -m pytest -m "cloud and not slow"
 
 lint: install
 	$(BIN)/ruff check $(TIDY)

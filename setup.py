@@ -45,6 +45,7 @@ setup(
             "dask",
             "distributed",
             "dockerfile-parse",
+            "gcp-storage-emulator",
             "hypothesis",
             "ipykernel",
             "mypy",

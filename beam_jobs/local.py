@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import signal
 import sys
 import types
@@ -24,6 +25,8 @@ from pipeline.errors import SettingsError
 
 # One process feeds this many cores: decoders let go of the interpreter's lock, the rest does not.
 _CORES_A_PROCESS = 8
+# The line of a worker's stack that names the error.
+_OF_STORAGE = re.compile(rf"\b{storage.StorageError.__name__}: (.+?)(?: \[while running|\n|\Z)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,9 @@ def run_local(build: Callable[[beam.Pipeline], object], workers: Workers) -> Non
     """Runs the pipeline that `build` makes, and returns when it is done.
 
     The runner is named: Beam's "DirectRunner" may hand over to one that it fetches from the net.
+
+    Raises:
+      StorageError: a worker met one, which Beam hands on as the text of its stack.
     """
     # Beam warns of its own defaults and prints a failed worker's stack thrice.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
@@ -90,8 +96,13 @@ def run_local(build: Callable[[beam.Pipeline], object], workers: Workers) -> Non
     options = PipelineOptions(
         ["--direct_running_mode", mode, "--direct_num_workers", str(workers.processes)]
     )
-    with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
-        build(pipeline)
+    try:
+        with beam.Pipeline(runner=FnApiRunner(), options=options) as pipeline:
+            build(pipeline)
+    except RuntimeError as error:
+        if found := _OF_STORAGE.search(str(error)):
+            raise storage.StorageError(found[1]) from error
+        raise
 
 
 def run_dask(build: Callable[[beam.Pipeline], object], workers: Workers) -> None:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -50,15 +50,24 @@ class Tally:
 class FinishedShards:
     """Counts by shard what other processes have finished; each result is read once."""
 
-    def __init__(self, rows: Sequence[int], failed_in: Callable[[int], int | None]) -> None:
-        """`failed_in` gives the failures of a shard by its number, None while it isn't done."""
-        self._rows, self._failed_in = rows, failed_in
+    def __init__(
+        self,
+        rows: Sequence[int],
+        failed_in: Callable[[int], int | None],
+        listed: Callable[[], Collection[int]] | None = None,
+    ) -> None:
+        """`failed_in` gives the failures of a shard by its number, None while it isn't done.
+
+        `listed` gives those that may be, where to ask for each takes a request; none: all.
+        """
+        self._rows, self._failed_in, self._listed = rows, failed_in, listed
         self._waiting = set(range(len(rows)))
         self._items = self._failed = 0
 
     def count(self) -> Done:
         """Looks at the shards that were not done before."""
-        for shard in sorted(self._waiting):
+        listed = self._waiting if self._listed is None else self._listed()
+        for shard in sorted(self._waiting.intersection(listed)):
             failed = self._failed_in(shard)
             if failed is not None:
                 self._waiting.remove(shard)

@@ -40,7 +40,11 @@ from pipeline.records.done import (
     read_done,
     size_folder,
 )
+from pipeline.records.manifest import manifest_version
 from pipeline.records.write import Sources
+
+# Threads a core where images come by requests: one takes some 50 ms, its picture 7 ms of a core.
+_WAITING = 8
 
 
 def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> int:
@@ -81,6 +85,7 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         rows=len(rows),
         what="images" if spec.has_images else "examples",
         max_failures=flags.max_failures,
+        before=tuple(manifest_version(size_folder(flags.output, size)) for size in sizes),
     )
     del plan, rows  # on the disk, where the workers and the last step read them
     with engine.scratch():
@@ -96,6 +101,7 @@ class MakeRecords:
     rows: int
     what: str  # a row is one of them
     max_failures: float
+    before: tuple[storage.Version, ...]  # the manifest of each size that the run may replace
     name: str = "make_records"
 
     def build(self, pipeline: beam.Pipeline) -> beam.PCollection:
@@ -125,8 +131,8 @@ class MakeRecords:
         for size in sizes:
             refuse_empty(output, size, plan, rows)
         manifests = [
-            commit_size(output, size, plan, rows, self.work.render, self.max_failures)
-            for size in sizes
+            commit_size(output, size, plan, rows, self.work.render, self.max_failures, over)
+            for size, over in zip(sizes, self.before, strict=True)
         ]
         preview = write_preview(output, self._folders, manifests, rows, plan.dropped)
         text = f"{describe_sizes(output, manifests, failed)}\npreview: {preview}"
@@ -206,4 +212,8 @@ def _finished_shards(job: ShardJob) -> FinishedShards:
         except (FileNotFoundError, ValueError):  # not done; a damaged file is written anew
             return None
 
-    return FinishedShards([shard.rows for shard in plan.shards], failures)
+    def listed() -> list[int]:
+        names = {*storage.list_names(done_folder(job.output, job.sizes[-1]))}
+        return [shard for shard, its in enumerate(plan.shards) if f"{its.file}.json" in names]
+
+    return FinishedShards([shard.rows for shard in plan.shards], failures, listed)

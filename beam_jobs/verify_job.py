@@ -10,7 +10,6 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePath
 from typing import Any
 
 import apache_beam as beam
@@ -157,7 +156,7 @@ def _table_spec(
     if "folders" in given:
         tables["table"] = {**tables["table"], "csv": tables["folders"]["root"]}
     # The manifest holds names without their folders: the files are looked for beside the table.
-    beside = str(PurePath(tables["table"]["csv"]).parent)
+    beside = storage.parent(tables["table"]["csv"])
     for table, key in (("folds", "drop"), ("values", "npy")):
         if key in tables.get(table, {}) and key not in given.get(table, {}):
             tables[table] = {**tables[table], key: storage.join(beside, tables[table][key])}
@@ -191,7 +190,7 @@ def _table_faults(
 def _failed_ids(folder: str) -> set[str]:
     """The ids in `failed.csv`, which lies beside the folders of the sizes."""
     try:
-        text = storage.read_text(storage.join(str(PurePath(folder).parent), "failed.csv"))
+        text = storage.read_text(storage.join(storage.parent(folder), "failed.csv"))
     except FileNotFoundError:
         return set()
     return {line["id"] for line in csv.DictReader(io.StringIO(text))}

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 
+from pipeline import storage
 from pipeline.errors import SettingsError as SettingsError
 
 T = TypeVar("T")
@@ -34,17 +35,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known are {', '.join(names[:_MOST_NAMES])}{more}"
 
 
-def load_toml(path: str | Path) -> dict[str, Any]:
+def load_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The tables of a TOML file; a syntax error names the file."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(storage.read_text(os.fspath(path)))
     except FileNotFoundError as error:
         raise SettingsError(f"{path}: no such file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
 
 
-def load_recipe(path: str | Path) -> tuple[dict[str, Any], str]:
+def load_recipe(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     """The tables of a recipe laid over those of its base, and its files' names for messages.
 
     `base = "b0.toml"` names a file beside the recipe or in a folder below, which may have a base in
@@ -53,24 +54,26 @@ def load_recipe(path: str | Path) -> tuple[dict[str, Any], str]:
     Raises:
       SettingsError: a file is missing or no TOML, or a base lies elsewhere or leads back.
     """
-    folder, chain = Path(path).parent.resolve(), [Path(path)]
+    chain = [storage.join(os.fspath(path))]
+    folder = storage.parent(chain[0])
     tables = load_toml(path)
     while "base" in tables:
         base, file = tables.pop("base"), chain[-1]
-        below = file.parent / base if isinstance(base, str) else file.parent
-        is_within = below.resolve().is_relative_to(folder) and below.suffix == ".toml"
-        if not is_within or Path(base).is_absolute():
+        below = storage.join(storage.parent(file), base if isinstance(base, str) else "")
+        is_within = storage.is_inside(below, folder) and below.endswith(".toml")
+        if not is_within or base.startswith(("/", "gs://")):
+            name = storage.resolve(folder).rpartition("/")[2]
             raise SettingsError(
-                f"{file}: base must be a .toml file in {folder.name}/ or below, by a path from "
-                f"there, got {base!r}"
+                f"{file}: base must be a .toml file in {name}/ or below, by a path from there, got "
+                f"{base!r}"
             )
-        names = [*(str(link) for link in chain), str(below)]
-        if below.resolve() in [link.resolve() for link in chain]:
-            raise SettingsError(f"{file}: base must not lead back, got {' on '.join(names)}")
+        if storage.resolve(below) in map(storage.resolve, chain):
+            names = " on ".join([*chain, below])
+            raise SettingsError(f"{file}: base must not lead back, got {names}")
         chain.append(below)
         beneath = load_toml(below)
         tables = merge(beneath, tables)
-    return tables, " on ".join(map(str, chain))
+    return tables, " on ".join(chain)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from pipeline import storage
 from pipeline.errors import SettingsError
 from pipeline.records.manifest import Manifest
 from pipeline.settings import from_tables, load_recipe, merge, parse_override
@@ -55,6 +56,9 @@ class DataConfig:
             raise ValueError("folds must not be given beside train and validation parts")
         if shared := sorted({*self.train} & {*self.validation}):
             raise ValueError(f"train and validation must share no part, got {shared[0]!r} in both")
+        storage.refuse_remote(
+            self.cache_folder, "cache_folder", "it is mapped into memory; name a local disk's"
+        )
         if self.shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer must be 1 or more, got {self.shuffle_buffer}")
         if not 0 < self.memory_share < 1:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipeline import storage
 from pipeline.dataset.groups import DERIVED, join_groups
 from pipeline.dataset.labels import TableError, encode_labels
 from pipeline.dataset.sources.folders import list_folders
@@ -154,7 +154,7 @@ def _listed_ids(spec: DatasetSpec) -> pd.Series | None:
     if spec.folds.drop is None:
         return None
     path, column = spec.folds.drop, spec.table.id
-    if not Path(path).exists() and ":" in path:
+    if ":" in path.removeprefix("gs:") and not storage.exists(path):
         path, _, column = path.rpartition(":")
     listed = read_text(path, allow_empty=True)
     if column not in listed.columns:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import storage
 from pipeline.command_line import Parser, run
 from pipeline.phantom.write import PhantomSpec, write_phantom
 
@@ -22,7 +23,7 @@ def build_parser() -> Parser:
     def add(flag: str, kind: type, default: object, what: str) -> None:
         parser.add_argument(flag, type=kind, default=default, help=f"{what} (%(default)s)")
 
-    add("--output", Path, "data/phantom", "folder for jpeg/ and train.csv")
+    add("--output", str, "data/phantom", "folder for jpeg/ and train.csv")
     add("--patients", int, spec.patients, "how many patients")
     add("--seed", int, spec.seed, "the same seed gives the same bytes")
     add("--positive_share", float, spec.positive_share, "share of the images that are malignant")
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = flags.pop("output")
 
     def job() -> int:
-        rows = write_phantom(PhantomSpec(**flags), output)
+        storage.refuse_remote(output, "--output", "copy the folder when it is drawn")
+        rows = write_phantom(PhantomSpec(**flags), Path(output))
         positives = sum(row.malignant for row in rows)
         sys.stdout.write(f"{len(rows)} images, {positives} of them malignant: {output}\n")
         return 0

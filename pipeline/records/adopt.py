@@ -51,6 +51,7 @@ from pipeline.records.manifest import (
     MANIFEST_NAME,
     Manifest,
     ShardInfo,
+    manifest_version,
     read_manifest,
     write_manifest,
     write_rows,
@@ -81,6 +82,7 @@ def adopt_records(folder: str, spec: AdoptSpec, pool: Executor) -> tuple[Manifes
         or whose images are not of one square size; a manifest that `make_records` wrote.
       SettingsError: the spec names what no record holds.
     """
+    before = manifest_version(folder)
     _refuse_own_records(folder)
     files = [name for name in storage.list_names(folder) if _FILE.fullmatch(name)]
     if not files:
@@ -129,7 +131,7 @@ def adopt_records(folder: str, spec: AdoptSpec, pool: Executor) -> tuple[Manifes
         is_red_blue_swapped=spec.is_red_blue_swapped,
     )
     write_rows(folder, rows)
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, before)
     return manifest, notes
 
 

@@ -48,10 +48,12 @@ def commit_size(
     rows: pd.DataFrame,
     spec: RenderSpec,
     max_failures: float,
+    over: storage.Version | None = None,
 ) -> Manifest:
     """Completes the record set of one size; `rows` are the plan's.
 
     `max_failures` is the share of them that may have failed; the manifest says when more did.
+    `over` is the manifest that may be there, as `write_manifest` says.
     """
     dones = [read_done(output, size, shard.file) for shard in plan.shards]
     failed = {failure.row for done in dones for failure in done.failures}
@@ -87,7 +89,7 @@ def commit_size(
     columns = ["row", "id", "group", "part", "fold", "target"]
     write_rows(folder, written[columns + [table_column(feature.name) for feature in looked_up]])
     write_tfds_metadata(folder, manifest)
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, over)
     return manifest
 
 

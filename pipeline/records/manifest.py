@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 ROWS_NAME = "rows.parquet"
 _ROWS_A_GROUP = 1 << 13  # encoded at once: bounds the memory of writing them
+_log = logging.getLogger(__name__)
 
 
 class ManifestError(DataError):
@@ -158,9 +160,40 @@ def read_manifest(folder: str) -> Manifest:
         raise ManifestError(f"{path}: not a manifest: {error}") from error
 
 
-def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Commits a record set: after this it is complete."""
-    storage.write_text(storage.join(folder, MANIFEST_NAME), manifest.to_json())
+def manifest_version(folder: str) -> storage.Version:
+    """What `write_manifest` is to find unchanged; taken when the work on a set begins."""
+    return storage.version(storage.join(folder, MANIFEST_NAME))
+
+
+def write_manifest(folder: str, manifest: Manifest, over: storage.Version | None = None) -> None:
+    """Commits a record set: after this it is complete.
+
+    Where another than the manifest `over` is there, another process has committed the set since: an
+    equal one is warned of and stays.
+
+    Raises:
+      ManifestError: its manifest differs; it is left as it is.
+    """
+    path, text = storage.join(folder, MANIFEST_NAME), manifest.to_json()
+    if over is None:
+        storage.write_text(path, text)
+    elif storage.write_over(path, text, over):
+        return
+    elif _text_of(path) == text:
+        _log.warning("%s: another process was first to commit the very same", path)
+    else:
+        raise ManifestError(
+            f"{path}: it must stay as it was when this process began, got another, which a second "
+            "process has committed; let one write here at a time, and ask verify_records whether "
+            "the set is whole"
+        )
+
+
+def _text_of(path: str) -> str | None:
+    try:
+        return storage.read_text(path)
+    except FileNotFoundError:
+        return None
 
 
 def read_rows(folder: str, columns: list[str] | None = None) -> pd.DataFrame:

@@ -61,9 +61,7 @@ def read_values(
     ValuesError where they are not there or are no D numbers.
     """
     try:
-        with storage.open_read(source.path) as file:
-            file.seek(offset)
-            data = file.read(size_bytes)
+        data = storage.read_range(source.path, offset, size_bytes)
     except FileNotFoundError as error:
         raise ValuesError("no_row", "there is no such file any more") from error
     if len(data) != size_bytes:

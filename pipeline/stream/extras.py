@@ -208,7 +208,8 @@ def _paired_rows(
         return set()
     where = f"extra {extra.records.folder!r}"
     try:
-        pairs = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with storage.open_read(path) as file:
+            pairs = pd.read_csv(file, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise SettingsError(
             f"{where}: duplicates must be a file that find_duplicates wrote, got no {path}"

@@ -35,9 +35,9 @@ class Records:
         seen before training starts, not in the middle of an epoch.
         """
         paths = []
+        sizes = storage.list_sizes(self.folder)
         for shard in self.manifest.shards_of(parts):
-            path = self.path(shard)
-            size = storage.size_bytes(path) if storage.exists(path) else None
+            path, size = self.path(shard), sizes.get(shard.file)
             if size != shard.bytes:
                 got = "no such file" if size is None else f"{size}"
                 raise RecordError(

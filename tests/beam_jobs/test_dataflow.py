@@ -21,6 +21,7 @@ from dataset_factory import record_flags, write_dataset
 from pipeline.errors import DataError
 from pipeline.images.render import RenderSpec
 from pipeline.records.write import Sources
+from pipeline.storage.backend import ABSENT, Version
 
 FLAGS = (*SUBMITTED, "--temp_location=gs://some-bucket/tmp")
 
@@ -37,7 +38,10 @@ def jobs_of(rows: int) -> list:
     )
     scratch = "gs://some-bucket/tmp/job"
     return [
-        MakeRecords(work=work, shards=shards, rows=rows, what="images", max_failures=0.001),
+        MakeRecords(
+            work=work, shards=shards, rows=rows, what="images", max_failures=0.001,
+            before=(ABSENT, Version("1700000000000000")),
+        ),
         VerifyRecords(
             records="gs://some-bucket/out/256", scratch=scratch, threads=16, shards=shards,
             examples=rows, table_classes=("0", "1"),

@@ -82,6 +82,15 @@ def test_shards_of_other_processes_count_when_they_are_done():
     assert asked.count(1) == 2  # a result is read once
 
 
+def test_shards_that_are_not_listed_are_not_asked_for():
+    asked, listed = [], [2]
+    shards = FinishedShards([10, 20, 30], lambda shard: asked.append(shard) or 0, lambda: listed)
+    assert shards.count() == Done(items=30)
+    listed.append(0)
+    assert shards.count() == Done(items=40)
+    assert asked == [2, 0]
+
+
 def test_a_tally_begins_anew_with_each_job():
     tally = Tally()
     tally.add()

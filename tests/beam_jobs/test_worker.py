@@ -26,6 +26,7 @@ from pipeline.duplicates.source import open_dataset, save_dataset
 from pipeline.images.render import RenderSpec
 from pipeline.records.done import claim_size
 from pipeline.records.write import Sources
+from pipeline.storage.backend import ABSENT
 
 NOT_A_WORKERS = {"trainer", "benchmarks", "tests", "conftest"}
 
@@ -99,7 +100,9 @@ def test_every_dofn_starts_and_works_with_a_workers_requirements_alone(tmp_path)
     )
     records, met = f"{output}/64", str(scratch)
     (scratch / "ends").mkdir(parents=True)
-    make = MakeRecords(work=work, shards=len(shards), rows=24, what="images", max_failures=0)
+    make = MakeRecords(
+        work=work, shards=len(shards), rows=24, what="images", max_failures=0, before=(ABSENT,)
+    )  # fmt: skip
     verify = VerifyRecords(
         records=records, scratch=met, threads=2, shards=len(shards), examples=24,
         table_classes=None,

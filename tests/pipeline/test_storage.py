@@ -70,9 +70,61 @@ def test_a_folder_that_is_not_there_has_no_names(tmp_path):
     assert storage.list_names(str(tmp_path / "none")) == []
 
 
-def test_an_address_is_refused():
-    with pytest.raises(ValueError, match="path must be a local one"):
-        storage.read_bytes("gs://bucket/file")
+def test_an_address_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="path must be a local one or gs://BUCKET/NAME, got 's3:"):
+        storage.read_bytes("s3://bucket/file")
+
+
+@pytest.mark.parametrize(
+    ("root", "names", "path"),
+    [
+        ("gs://bucket", ["a", "b.bin"], "gs://bucket/a/b.bin"),
+        ("gs://bucket/out/", ["/a//b/", "./c"], "gs://bucket/out/a/b/c"),
+        ("gs://bucket/a/b", ["../c"], "gs://bucket/a/c"),
+        ("gs://bucket/a", ["gs://other/b"], "gs://other/b"),
+        ("gs://bucket", [], "gs://bucket"),
+    ],
+)
+def test_a_path_of_a_bucket_has_one_spelling(root, names, path):
+    assert storage.join(root, *names) == path
+    assert storage.resolve(path) == path
+
+
+def test_a_path_that_leaves_its_root_or_its_bucket_is_told_from_one_that_does_not():
+    root = "gs://bucket/images"
+    assert storage.is_inside(storage.join(root, "a/../b.jpg"), root)
+    for path in ("../b.jpg", "a/../../other/b.jpg", "gs://other/images/b.jpg", ""):
+        assert not storage.is_inside(storage.join(root, path), root), path
+    assert not storage.is_inside("gs://bucket/images2/b.jpg", root)
+    with pytest.raises(ValueError, match="path must stay in its bucket, got 'gs://bucket"):
+        storage.join(root, "../../b.jpg")
+    assert storage.parent("gs://bucket/a/b") == "gs://bucket/a"
+    assert storage.parent("gs://bucket/a") == "gs://bucket"
+
+
+@pytest.mark.parametrize("path", ["gs://", "gs:///a", "gs://UPPER/a", "gs://b", "gs://b ucket/a"])
+def test_an_address_without_a_bucket_is_refused(path):
+    with pytest.raises(ValueError, match="path must be gs://BUCKET/NAME, got 'gs:"):
+        storage.exists(path)
+
+
+def test_a_file_is_written_over_by_who_saw_it_alone(tmp_path):
+    path = str(tmp_path / "folder" / "manifest.json")
+    absent = storage.version(path)
+    assert storage.write_over(path, "first", absent)
+    assert not storage.write_over(path, "second", absent)
+    assert storage.read_text(path) == "first"
+    assert storage.write_over(path, "third", storage.version(path))
+    assert storage.read_text(path) == "third"
+    assert storage.list_names(str(tmp_path / "folder")) == ["manifest.json"]
+
+
+def test_a_folder_tells_its_files_by_size_and_those_below_it(tmp_path):
+    for name in ("a.bin", "sub/b.bin", "sub/deep/c.bin"):
+        storage.write_bytes(storage.join(str(tmp_path), name), name.encode())
+    assert storage.list_sizes(str(tmp_path)) == {"a.bin": 5}
+    assert sorted(storage.walk(str(tmp_path))) == ["a.bin", "sub/b.bin", "sub/deep/c.bin"]
+    assert storage.list_sizes(str(tmp_path / "none")) == {}
 
 
 def test_a_lock_is_held_by_one_process_and_let_go_when_it_ends(tmp_path):

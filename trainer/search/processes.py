@@ -63,6 +63,7 @@ def launching(folder: str) -> Iterator[Launch]:
                 f"{folder}: no other search must be at work here, got one, or a trial of one that "
                 "is about to end; wait for it, or give another --run"
             ) from error
+        assert lock is not None  # `search` has refused what is not on this machine
         search_ended, search_runs = os.pipe()  # the second end is this process's alone
         stack.callback(os.close, search_ended)
         stack.callback(os.close, search_runs)

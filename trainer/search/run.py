@@ -52,6 +52,9 @@ def search(flags: argparse.Namespace, launching: Launching = launching) -> int:
 
     `launching` gives what starts the trials' processes; by default they run on this machine.
     """
+    storage.refuse_remote(
+        flags.run, "--run", "trials are processes of this machine; copy the folder when it is done"
+    )
     if flags.draws < 1:
         raise SettingsError(f"--draws must be 1 or more, got {flags.draws}")
     shared_cores(flags.parallel)

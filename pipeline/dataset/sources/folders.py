@@ -12,10 +12,11 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pandas as pd
 
+from pipeline import storage
 from pipeline.dataset.labels import TableError
 from pipeline.dataset.spec import FOLDER_COLUMNS, FoldersSpec
 from pipeline.settings import nearest
@@ -35,19 +36,20 @@ def list_folders(spec: FoldersSpec) -> tuple[pd.DataFrame, tuple[str, ...]]:
     An image outside every class folder has the class "", which is unknown. TableError for a root or
     a part that is not there, a link that leaves the root, or no image at all.
     """
-    root = Path(spec.root)
-    if not root.is_dir():
+    if not storage.is_folder(spec.root):
         raise TableError(f"{spec.root}: folders.root must be a folder, got none of that name")
     for part in spec.parts:
-        if not (root / part).is_dir():
-            folders = [entry.name for entry in root.iterdir() if entry.is_dir()]
+        if not storage.is_folder(storage.join(spec.root, part)):
+            files = storage.list_sizes(spec.root)
+            folders = [name for name in storage.list_names(spec.root) if name not in files]
             raise TableError(
                 f"{spec.root}: folders.parts must be folders under the root, got {part!r}; "
                 f"{nearest(part, folders)}"
             )
     passed_over: collections.Counter[str] = collections.Counter()
     lines = []
-    for path in sorted(_walk(root, root.resolve(), passed_over)):
+    walk = _walk_objects if storage.is_remote(spec.root) else _walk
+    for path in sorted(walk(spec.root, passed_over)):
         *folders, _ = path.split("/")
         part = ""
         if spec.parts:
@@ -65,8 +67,22 @@ def list_folders(spec: FoldersSpec) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return pd.DataFrame(lines, columns=list(FOLDER_COLUMNS), dtype="str"), notes
 
 
-def _walk(root: Path, real_root: Path, passed_over: collections.Counter[str]) -> Iterator[str]:
-    """The images under `root`, each by its path below it with `/`, in no order."""
+def _walk_objects(root: str, passed_over: collections.Counter[str]) -> Iterator[str]:
+    """`_walk` where there are no links, and one request lists a thousand files of all folders."""
+    for path in storage.walk(root):
+        *folders, name = path.split("/")
+        if any(folder.startswith(".") for folder in folders):
+            continue
+        if name.startswith(".") or not _is_image(name):
+            passed_over[_NO_IMAGES] += 1
+        else:
+            yield path
+
+
+def _walk(folder_root: str, passed_over: collections.Counter[str]) -> Iterator[str]:
+    """The images under a root, each by its path below it with `/`, in no order."""
+    root = Path(folder_root)
+    real_root = root.resolve()
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -82,10 +98,14 @@ def _walk(root: Path, real_root: Path, passed_over: collections.Counter[str]) ->
                     folders.append(f"{path}/")
                 elif entry.is_dir():  # its images are met where they lie
                     passed_over[_LINKED] += 1
-                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                elif _is_image(entry.name):
                     yield path
                 else:
                     passed_over[_NO_IMAGES] += 1
+
+
+def _is_image(name: str) -> bool:
+    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _refuse_outside(link: Path, real_root: Path) -> None:

@@ -12,7 +12,7 @@ import array
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ def read_with_values(table: TableSpec, values: ValuesSpec) -> tuple[pd.DataFrame
     frame = read_text(table.csv, without=chosen)
     length = _parquet_length(table.csv, chosen)
     source = ValuesSource(path=table.csv, format="parquet", length=length, columns=chosen)
-    return frame, _rows_of_shape(source, _npy_header(len(frame), length), len(frame))
+    return frame, _rows_of_shape(source, len(_npy_header(len(frame), length)), len(frame))
 
 
 def stage_values(source: ValuesSource, folder: str) -> ValuesSource:
@@ -179,27 +179,48 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _rows_of_array(path: str, rows: int, where: str) -> RowValues:
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        with storage.open_read(path) as file:
+            shape, is_transposed, dtype = _read_npy_header(file)
+            start = file.tell()
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such file") from error
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise TableError(f"{path}: values.npy must be an array of numpy's: {error}") from error
-    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or not vectors.flags.c_contiguous:
-        order = ", transposed" if vectors.flags.fnc else ""
+    if len(shape) != 2 or dtype.kind not in "fiu" or is_transposed:
+        order = ", transposed" if is_transposed else ""
         raise TableError(
             f"{path}: values.npy must be numbers of shape [rows, D] in C order, got "
-            f"{vectors.dtype} of shape {list(vectors.shape)}{order}; save it by "
+            f"{dtype} of shape {list(shape)}{order}; save it by "
             "np.save(path, np.ascontiguousarray(array))"
         )
-    if len(vectors) != rows:
-        raise TableError(f"{path}: rows must be the {rows} of {where}, got {len(vectors)}")
-    source = ValuesSource(path=path, format="npy", length=vectors.shape[1], dtype=vectors.dtype.str)
-    return _rows_of_shape(source, b" " * vectors.offset, rows)
+    if shape[0] != rows:
+        raise TableError(f"{path}: rows must be the {rows} of {where}, got {shape[0]}")
+    wanted, size = start + rows * shape[1] * dtype.itemsize, storage.size_bytes(path)
+    if size < wanted:
+        raise TableError(
+            f"{path}: values.npy must be an array of numpy's: it is cut off at byte {size:,} of "
+            f"{wanted:,}"
+        )
+    source = ValuesSource(path=path, format="npy", length=shape[1], dtype=dtype.str)
+    return _rows_of_shape(source, start, rows)
 
 
-def _rows_of_shape(source: ValuesSource, header: bytes, rows: int) -> RowValues:
+def _read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type; ValueError where it is none."""
+    of_version = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(file)
+    if version not in of_version:
+        raise ValueError(f"its version must be 1.0 or 2.0, got {version}")
+    shape, is_transposed, dtype = of_version[version](file)
+    return shape, is_transposed, dtype
+
+
+def _rows_of_shape(source: ValuesSource, start: int, rows: int) -> RowValues:
     size = source.length * np.dtype(source.dtype).itemsize
-    offsets = len(header) + size * np.arange(rows, dtype=np.int64)
+    offsets = start + size * np.arange(rows, dtype=np.int64)
     return RowValues(source=source, offsets=offsets, sizes=np.full(rows, size, np.int64))
 
 

@@ -196,7 +196,7 @@ def test_a_gzipped_csv_cannot_be_read_by_row(table, tmp_path):
         (np.zeros(2), "must be numbers of shape"),
         (np.zeros((2, 4)).T.copy().T, "must be numbers of shape .* in C order, got .* transposed"),
         (np.array([["a"], ["b"]]), "must be numbers of shape"),
-        (np.array([[None], [1]]), "must be an array of numpy's"),
+        (np.array([[None], [1]]), "must be numbers of shape .*, got object"),
     ],
 )
 def test_an_array_that_does_not_fit_the_table_is_told(tmp_path, array, message):

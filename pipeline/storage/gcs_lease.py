@@ -1,0 +1,125 @@
+"""A lock of many machines: an object that says who holds it, written again while it is held.
+
+An object store lets no lock go when its holder dies. So a lock is a lease: its holder writes it
+again every `RENEW_S`, and who wants it watches: one that stays the same for `LEASE_S` has lost its
+holder. No two machines' clocks are compared. A holder on this machine is asked for at once, so that
+a command which was killed can be given again without a pause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from pipeline.storage.backend import ABSENT, StorageError, Version
+from pipeline.storage.gcs_requests import delete_object, download, find_object, upload
+from pipeline.storage.local import is_alive
+
+RENEW_S = 15.0
+LEASE_S = 60.0
+_HELD: set[str] = set()  # the tokens of this process
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def held(path: str) -> Iterator[None]:
+    """Holds the lease of `path`; BlockingIOError while another process does.
+
+    A process that could not renew in time, and whose lease another has taken, is sent SIGTERM.
+    """
+    token = secrets.token_hex(8)
+    owner = {"machine": _machine(), "process": os.getpid(), "token": token}
+    text = json.dumps(owner).encode()
+    _HELD.add(token)
+    try:
+        generation = _acquire(path, text)
+        ended = threading.Event()
+        renewer = _Renewer(path, text, generation, ended)
+        renewer.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewer.join()
+            delete_object(path, only=renewer.generation)
+    finally:
+        _HELD.discard(token)
+
+
+def _acquire(path: str, text: bytes) -> Version:
+    generation = upload(path, BytesIO(text), only_over=ABSENT)
+    if generation is None:
+        found = _abandoned(path)
+        generation = upload(path, BytesIO(text), only_over=found)
+    if generation is None:
+        raise BlockingIOError(f"{path}: held by another process")
+    return generation
+
+
+def _abandoned(path: str) -> Version:
+    """The generation of a lease without a holder; BlockingIOError when it has one."""
+    found = find_object(path)
+    if found is None:
+        return ABSENT
+    with contextlib.suppress(FileNotFoundError):
+        owner = json.loads(download(path))
+        if owner["machine"] == _machine():
+            if _is_there(owner["process"], owner["token"]):
+                raise BlockingIOError(f"{path}: held by process {owner['process']}")
+            return found.generation
+    _log.warning("%s: watched for %g s, for its holder may be gone", path, LEASE_S)
+    give_up = time.monotonic() + LEASE_S
+    while time.monotonic() < give_up:
+        time.sleep(RENEW_S / 5)
+        now = find_object(path)
+        if now is None or now.generation != found.generation:
+            raise BlockingIOError(f"{path}: held by another process")
+    return found.generation
+
+
+def _is_there(process: int, token: str) -> bool:
+    # In containers the next process often has the number of the last.
+    return token in _HELD if process == os.getpid() else is_alive(process)
+
+
+def _machine() -> str:
+    """Of this boot and these process numbers: elsewhere the same number is another process."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    numbers = Path("/proc/self/ns/pid")
+    try:
+        return f"{platform.node()} {boot.read_text().strip()} {numbers.readlink()}"
+    except OSError:  # no Linux: then only the lease tells
+        return f"{platform.node()} {secrets.token_hex(8)}"
+
+
+class _Renewer(threading.Thread):
+    """Writes a lease again until it has ended."""
+
+    def __init__(self, path: str, text: bytes, generation: Version, ended: threading.Event) -> None:
+        super().__init__(name="lease", daemon=True)
+        self._path, self._text, self._ended = path, text, ended
+        self.generation = generation
+
+    def run(self) -> None:
+        """The thread's work."""
+        while not self._ended.wait(RENEW_S):
+            try:
+                generation = upload(self._path, BytesIO(self._text), only_over=self.generation)
+            except StorageError as error:
+                _log.warning("the lease is not renewed, and will be tried again: %s", error)
+                continue
+            if generation is None:
+                _log.error("%s: another process has taken over; this one ends", self._path)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            self.generation = generation
