@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # The older Keras, for the tests of both, and the backbones of the efficientnet package. Without their
 # dependencies, which bring a second TensorFlow and scikit-image.
 WITHOUT_DEPENDENCIES := tf_keras==2.20.1 efficientnet==1.1.1 Keras-Applications==1.0.8
-TIDY := pipeline beam_jobs trainer benchmarks tests setup.py
+TIDY := pipeline beam_jobs trainer benchmarks tests docker notebooks setup.py
 DEMO := data/demo
 
 .PHONY: install demo test test-slow test-cloud lint format bench lock clean

@@ -40,10 +40,16 @@ setup(
         "cpu": [f"tensorflow-cpu=={TENSORFLOW}"],
         "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}"],
         "tpu": [f"tensorflow-tpu=={TENSORFLOW}"],
+        "dask": ["dask", "distributed"],  # a second engine of beam_jobs: --runner dask
         "dev": [
+            "dask",
+            "distributed",
+            "dockerfile-parse",
             "gcp-storage-emulator",
             "hypothesis",
+            "ipykernel",
             "mypy",
+            "nbclient",
             "pandas-stubs",
             "pre-commit",
             "pytest",

@@ -1,24 +1,25 @@
-"""What `find_duplicates` does: thumbnails by Beam, pairs on the launcher, a table and a summary."""
+"""What `find_duplicates` does: thumbnails by Beam, then pairs, a table and a summary."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
-import tempfile
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import apache_beam as beam
 import cv2
 import numpy as np
 
-from beam_jobs.local import Workers, choose_workers, run_local
+from beam_jobs.engine import Numbers, Outcome, choose_engine
 from beam_jobs.progress import FinishedShards, Progress, Tally
 from pipeline import storage
 from pipeline.duplicates.banding import MAX_DISTANCE
 from pipeline.duplicates.pairing import find_across, find_within
-from pipeline.duplicates.source import Dataset, open_dataset
+from pipeline.duplicates.source import Dataset, load_dataset, open_dataset, save_dataset
 from pipeline.duplicates.table import keep_first, pairs_to_csv
 from pipeline.duplicates.thumbnail import THUMBNAIL_PX, Thumbnails, draw_thumbnail
 from pipeline.errors import DataError, SettingsError
@@ -45,23 +46,85 @@ def find_duplicates(flags: argparse.Namespace) -> int:
     if not 0 <= flags.distance <= MAX_DISTANCE:
         raise SettingsError(f"--distance must be in 0-{MAX_DISTANCE}, got {flags.distance}")
     folders = [folder for folder in (flags.dataset, flags.other) if folder is not None]
+    paths = {"dataset": flags.dataset, "other": flags.other, "--output": flags.output}
+    engine = choose_engine(flags, "find_duplicates", paths)
     datasets = [open_dataset(folder, stems=flags.stems) for folder in folders]
-    workers = choose_workers(flags.workers)
-    pictures = draw_thumbnails(datasets, workers)
-    first, other = pictures[0], pictures[-1]
-    with ThreadPoolExecutor(workers.processes * workers.threads) as pool:
-        if len(pictures) == 1:
-            found = find_within(first.thumbnails, flags.distance, pool)
-            found, sets = keep_first(found)
-            verdict = f"{len(found):,} pairs, in {sets:,} sets of one picture each"
-        else:
-            found = find_across(first.thumbnails, other.thumbnails, flags.distance, pool)
-            verdict = f"{len(found):,} pairs"
-    storage.write_text(flags.output, pairs_to_csv(found, first.ids, other.ids))
-    for folder, dataset in zip(folders, pictures, strict=True):
-        print(describe_reading(folder, dataset))
-    print(f"{verdict}: {flags.output}")
-    return 0
+    with engine.scratch() as scratch:
+        for place, dataset in enumerate(datasets):
+            save_dataset(dataset, _dataset_path(scratch, place))
+        job = FindDuplicates(
+            folders=tuple(folders),
+            scratch=scratch,
+            threads=engine.threads,
+            units=sum(len(dataset.sizes) for dataset in datasets),
+            images=sum(sum(dataset.sizes) for dataset in datasets),
+            distance=flags.distance,
+            output=flags.output,
+        )
+        return engine.run(job)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FindDuplicates:
+    """Thumbnails by way of files, a file a unit, then the pairs among them."""
+
+    folders: tuple[str, ...]
+    scratch: str  # the thumbnails, and where the datasets' images are
+    threads: int
+    units: int
+    images: int
+    distance: int
+    output: str
+    name: str = "find_duplicates"
+
+    def build(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        draw = DrawThumbnails(self.scratch, len(self.folders), self.threads)
+        return pipeline | "units" >> Numbers(self.units) | "draw" >> beam.ParDo(draw)
+
+    @contextlib.contextmanager
+    def watch(self, *, in_one_process: bool) -> Iterator[None]:
+        def failed_in(unit: int) -> int | None:
+            try:
+                return len(_read_pictures(self.scratch, unit).failed)
+            except FileNotFoundError:
+                return None
+
+        datasets = _load_datasets(self.scratch, len(self.folders))
+        finished = FinishedShards([n for dataset in datasets for n in dataset.sizes], failed_in)
+        IMAGES_SEEN.reset()
+        count = IMAGES_SEEN.count if in_one_process else finished.count
+        with Progress(self.name, self.images, "images", "failed", count):
+            yield
+
+    def finish(self) -> Outcome:
+        pictures = self._gather()
+        first, other = pictures[0], pictures[-1]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            if len(pictures) == 1:
+                found = find_within(first.thumbnails, self.distance, pool)
+                found, sets = keep_first(found)
+                verdict = f"{len(found):,} pairs, in {sets:,} sets of one picture each"
+            else:
+                found = find_across(first.thumbnails, other.thumbnails, self.distance, pool)
+                verdict = f"{len(found):,} pairs"
+        storage.write_text(self.output, pairs_to_csv(found, first.ids, other.ids))
+        reading = [
+            describe_reading(folder, of_folder)
+            for folder, of_folder in zip(self.folders, pictures, strict=True)
+        ]
+        return Outcome(code=0, text="\n".join([*reading, f"{verdict}: {self.output}"]))
+
+    def _gather(self) -> list[Pictures]:
+        """The pictures of each dataset in order of id; DataError where records are damaged."""
+        units = _units(_load_datasets(self.scratch, len(self.folders)))
+        parts = [_read_pictures(self.scratch, place) for place in range(len(units))]
+        faults = [part.fault for part in parts if part.fault]
+        if faults:
+            raise DataError(faults[0])
+        return [
+            _join([part for part, (owner, _) in zip(parts, units, strict=True) if owner == number])
+            for number in range(len(self.folders))
+        ]
 
 
 def describe_reading(folder: str, pictures: Pictures) -> str:
@@ -75,72 +138,30 @@ def describe_reading(folder: str, pictures: Pictures) -> str:
     return "\n".join(lines)
 
 
-def draw_thumbnails(datasets: Sequence[Dataset], workers: Workers) -> list[Pictures]:
-    """The pictures of each dataset in order of id; DataError where records are damaged."""
-    units = [
-        (number, unit)
-        for number, dataset in enumerate(datasets)
-        for unit in range(len(dataset.sizes))
-    ]
-    with tempfile.TemporaryDirectory() as scratch:
-
-        def build(pipeline: beam.Pipeline) -> None:
-            _ = (
-                pipeline
-                | "units" >> beam.Create(range(len(units)), reshuffle=True)  # int
-                | "draw" >> beam.ParDo(DrawThumbnails(datasets, units, scratch, workers.threads))
-            )
-
-        def failed_in(unit: int) -> int | None:
-            try:
-                return len(_read_pictures(scratch, unit).failed)
-            except FileNotFoundError:
-                return None
-
-        sizes = [datasets[number].sizes[unit] for number, unit in units]
-        IMAGES_SEEN.reset()
-        finished = FinishedShards(sizes, failed_in)
-        count = IMAGES_SEEN.count if workers.processes == 1 else finished.count
-        with Progress("find_duplicates", sum(sizes), "images", "failed", count):
-            run_local(build, workers)
-        parts = [_read_pictures(scratch, unit) for unit in range(len(units))]
-    faults = [part.fault for part in parts if part.fault]
-    if faults:
-        raise DataError(faults[0])
-    return [
-        _join([part for part, (owner, _) in zip(parts, units, strict=True) if owner == number])
-        for number in range(len(datasets))
-    ]
-
-
 class DrawThumbnails(beam.DoFn):
-    """Place in `units` → nothing; what was drawn is written into the folder `scratch`."""
+    """Place among the units of all datasets → that place; what was drawn goes into `scratch`."""
 
-    def __init__(
-        self,
-        datasets: Sequence[Dataset],
-        units: Sequence[tuple[int, int]],
-        scratch: str,
-        threads: int,
-    ) -> None:
+    def __init__(self, scratch: str, datasets: int, threads: int) -> None:
         super().__init__()
-        self._datasets, self._units, self._scratch = datasets, units, scratch
-        self._threads = threads
+        self._scratch, self._count, self._threads = scratch, datasets, threads
         self._drawn = beam.metrics.Metrics.counter("find_duplicates", "images_drawn")
         self._failed = beam.metrics.Metrics.counter("find_duplicates", "images_failed")
 
     def setup(self) -> None:
-        """Once a worker: the threads that decode."""
+        """Once a worker: where the images are, and the threads that decode."""
         cv2.setNumThreads(1)
+        self._datasets = _load_datasets(self._scratch, self._count)
+        self._units = _units(self._datasets)
         self._pool = ThreadPoolExecutor(self._threads)
 
-    def process(self, place: int) -> None:
+    def process(self, place: int) -> Iterator[int]:
         """Draws the images of one unit."""
         number, unit = self._units[place]
         pictures = self._draw(self._datasets[number], unit)
         self._drawn.inc(len(pictures.ids))
         self._failed.inc(len(pictures.failed))
         _write_pictures(self._scratch, place, pictures)
+        yield place
 
     def teardown(self) -> None:
         """Ends the threads."""
@@ -169,6 +190,23 @@ def _draw_one(image: tuple[str, bytes]) -> tuple[str, np.ndarray | ImageError]:
         return name, draw_thumbnail(data, _MAX_PIXELS)
     except ImageError as error:
         return name, error
+
+
+def _units(datasets: Sequence[Dataset]) -> list[tuple[int, int]]:
+    """Dataset and unit of each place."""
+    return [
+        (number, unit)
+        for number, dataset in enumerate(datasets)
+        for unit in range(len(dataset.sizes))
+    ]
+
+
+def _load_datasets(scratch: str, count: int) -> list[Dataset]:
+    return [load_dataset(_dataset_path(scratch, place)) for place in range(count)]
+
+
+def _dataset_path(scratch: str, place: int) -> str:
+    return storage.join(scratch, f"dataset{place}.json")
 
 
 def _join(parts: Sequence[Pictures]) -> Pictures:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from beam_jobs.run_flags import add_run_flags
 from pipeline.command_line import Parser, run
 
 
@@ -32,7 +33,7 @@ def build_parser() -> Parser:
         action="store_true",
         help="ids of image files are their names without folder and suffix, not their paths",
     )
-    parser.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
+    add_run_flags(parser)
     return parser
 
 

@@ -1,4 +1,7 @@
-"""Running a job on this machine: which Beam runner, how many processes, how many threads."""
+"""Running a job on this machine: which Beam runner, how many processes, how many threads.
+
+`beam_jobs.engine` asks for it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline import storage
+from pipeline.errors import SettingsError
 
 # One process feeds this many cores: decoders let go of the interpreter's lock, the rest does not.
 _CORES_A_PROCESS = 8
@@ -78,7 +82,7 @@ def _child_processes() -> list[int]:
     return children
 
 
-def run_local(build: Callable[[beam.Pipeline], None], workers: Workers) -> None:
+def run_local(build: Callable[[beam.Pipeline], object], workers: Workers) -> None:
     """Runs the pipeline that `build` makes, and returns when it is done.
 
     The runner is named: Beam's "DirectRunner" may hand over to one that it fetches from the net.
@@ -99,3 +103,34 @@ def run_local(build: Callable[[beam.Pipeline], None], workers: Workers) -> None:
         if found := _OF_STORAGE.search(str(error)):
             raise storage.StorageError(found[1]) from error
         raise
+
+
+def run_dask(build: Callable[[beam.Pipeline], object], workers: Workers) -> None:
+    """The same by Dask: a cluster of processes on loopback, which ends with the pipeline."""
+    try:
+        from dask.distributed import LocalCluster
+    except ImportError as error:
+        raise SettingsError(
+            "--runner dask must have Dask, got none; pip install 'foldstream[dask]'"
+        ) from error
+    from apache_beam.runners.dask.dask_runner import DaskRunner
+
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    with LocalCluster(
+        n_workers=workers.processes,
+        threads_per_worker=1,  # a shard at a time; its threads are ours
+        host="127.0.0.1",
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        # A partition is one worker's: Dask's own, of 128 elements, would leave the others idle.
+        options = PipelineOptions(
+            ["--dask_client_address", cluster.scheduler_address, "--dask_partition_size", "1"]
+        )
+        pipeline = beam.Pipeline(runner=DaskRunner(), options=options)
+        build(pipeline)
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        finally:
+            result.client.close()  # before the cluster: else it would try to find it again

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from beam_jobs.job_flags import add_job_flags
+from beam_jobs.run_flags import add_run_flags
 from beam_jobs.spec_flags import add_spec_flags, spec_tables
 from pipeline.command_line import Parser, run, whole_numbers
 
@@ -48,7 +49,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("the job")
     group.add_argument("--plan_only", action="store_true", help="write the plan and stop")
     add_job_flags(group, rows_per_shard=1024)
-    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
+    add_run_flags(parser)
     return parser
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Mapping
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 
+from beam_jobs.engine import Numbers, Outcome, choose_engine
 from beam_jobs.job_flags import check_job_flags
-from beam_jobs.local import choose_workers, run_local, stopping_cleanly
+from beam_jobs.local import stopping_cleanly
 from beam_jobs.progress import FinishedShards, Progress
 from beam_jobs.shards import ROWS_DONE, ShardJob, WriteShard
 from pipeline import storage
-from pipeline.dataset.plan import Plan, PlanError, make_plan, read_plan, write_plan
+from pipeline.dataset.plan import (
+    Plan,
+    PlanError,
+    make_plan,
+    read_plan,
+    read_plan_rows,
+    write_plan,
+)
 from pipeline.dataset.plan_report import describe_parts, describe_sizes
 from pipeline.dataset.sources.values import STAGED_NAME, stage_values
 from pipeline.dataset.spec import DatasetSpec, read_spec
@@ -44,8 +53,7 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
     images = _images_root(flags, spec)
     sizes, render = _pictures(flags, spec)
     check_job_flags(flags)
-    if flags.workers is not None and flags.workers < 1:
-        raise SettingsError(f"--workers must be 1 or more, got {flags.workers}")
+    engine = choose_engine(flags, "make_records", {"--images": images, "--output": flags.output})
     table = read_table(spec)
     plan, rows = make_plan(table, spec, flags.rows_per_shard)
     vectors = table.vectors.source if table.vectors else None
@@ -61,10 +69,7 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         raise SettingsError(f"--images must be a folder that is there, got {images!r}")
     for size in sizes:
         claim_size(flags.output, size, render)
-    folders = [size_folder(flags.output, size) for size in sizes]
-    before = [manifest_version(folder) for folder in folders]
-    workers = choose_workers(flags.workers)
-    job = ShardJob(
+    work = ShardJob(
         output=flags.output,
         sources=Sources(
             images=images,
@@ -72,35 +77,77 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
         ),
         sizes=sizes,
         render=render,
-        threads=workers.threads * (_WAITING if images and storage.is_remote(images) else 1),
+        threads=engine.threads,
     )
-    ROWS_DONE.reset()
-    count = ROWS_DONE.count if workers.processes == 1 else _finished_shards(job, plan).count
-    what = "images" if spec.has_images else "examples"
-    progress = Progress("make_records", len(rows), what, "failed", count)
-    with stopping_cleanly(folders), progress:
-        run_local(lambda pipeline: _write_shards(pipeline, job, plan), workers)
-    for folder in folders:
-        storage.remove_leftovers(folder)  # of a run that was killed before
-    storage.remove(storage.join(plan_folder, STAGED_NAME))
-    failed = write_failed(flags.output, sizes, plan, rows)
-    for size in sizes:
-        refuse_empty(flags.output, size, plan, rows)
-    manifests = [
-        commit_size(flags.output, size, plan, rows, render, flags.max_failures, over)
-        for size, over in zip(sizes, before, strict=True)
-    ]
-    preview = write_preview(flags.output, folders, manifests, rows, plan.dropped)
-    print(describe_sizes(flags.output, manifests, failed), f"preview: {preview}", sep="\n")
-    if any(manifest.failures_over_limit for manifest in manifests):
-        print(
-            f"make_records: {failed:,} of {len(rows):,} rows failed, more than --max_failures "
-            f"{flags.max_failures:g} allows; the records are written, and the trainer takes them "
-            "only with --allow_failures",
-            file=sys.stderr,
+    job = MakeRecords(
+        work=work,
+        shards=len(plan.shards),
+        rows=len(rows),
+        what="images" if spec.has_images else "examples",
+        max_failures=flags.max_failures,
+        before=tuple(manifest_version(size_folder(flags.output, size)) for size in sizes),
+    )
+    del plan, rows  # on the disk, where the workers and the last step read them
+    with engine.scratch():
+        return engine.run(job)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeRecords:
+    """The shards of a plan, then the manifests and the table of them all."""
+
+    work: ShardJob
+    shards: int
+    rows: int
+    what: str  # a row is one of them
+    max_failures: float
+    before: tuple[storage.Version, ...]  # the manifest of each size that the run may replace
+    name: str = "make_records"
+
+    def build(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        return (
+            pipeline
+            | "shard numbers" >> Numbers(self.shards)  # int
+            | "write shards" >> beam.ParDo(WriteShard(self.work))  # ShardDone
         )
-        return 3
-    return 0
+
+    @contextlib.contextmanager
+    def watch(self, *, in_one_process: bool) -> Iterator[None]:
+        ROWS_DONE.reset()
+        count = ROWS_DONE.count if in_one_process else _finished_shards(self.work).count
+        progress = Progress(self.name, self.rows, self.what, "failed", count)
+        with stopping_cleanly(self._folders), progress:
+            yield
+
+    def finish(self) -> Outcome:
+        output, sizes = self.work.output, self.work.sizes
+        plan_folder = storage.join(output, "plan")
+        plan, rows = read_plan(plan_folder), read_plan_rows(plan_folder)
+        done_folders = [done_folder(output, size) for size in sizes]
+        for folder in (output, plan_folder, *done_folders, *self._folders):
+            storage.remove_leftovers(folder)  # of a run that was killed before
+        storage.remove(storage.join(plan_folder, STAGED_NAME))
+        failed = write_failed(output, sizes, plan, rows)
+        for size in sizes:
+            refuse_empty(output, size, plan, rows)
+        manifests = [
+            commit_size(output, size, plan, rows, self.work.render, self.max_failures, over)
+            for size, over in zip(sizes, self.before, strict=True)
+        ]
+        preview = write_preview(output, self._folders, manifests, rows, plan.dropped)
+        text = f"{describe_sizes(output, manifests, failed)}\npreview: {preview}"
+        if not any(manifest.failures_over_limit for manifest in manifests):
+            return Outcome(code=0, text=text)
+        complaint = (
+            f"make_records: {failed:,} of {len(rows):,} rows failed, more than --max_failures "
+            f"{self.max_failures:g} allows; the records are written, and the trainer takes them "
+            "only with --allow_failures"
+        )
+        return Outcome(code=3, text=text, complaint=complaint)
+
+    @property
+    def _folders(self) -> list[str]:
+        return [size_folder(self.work.output, size) for size in self.work.sizes]
 
 
 def _pictures(
@@ -155,16 +202,9 @@ def _discard(output: str, plan: Plan, sizes: tuple[int | None, ...]) -> None:
         discard_size(output, size)
 
 
-def _write_shards(pipeline: beam.Pipeline, job: ShardJob, plan: Plan) -> None:
-    _ = (
-        pipeline
-        | "shard numbers" >> beam.Create(range(len(plan.shards)), reshuffle=True)  # int
-        | "write shards" >> beam.ParDo(WriteShard(job))  # ShardDone
-    )
-
-
-def _finished_shards(job: ShardJob, plan: Plan) -> FinishedShards:
+def _finished_shards(job: ShardJob) -> FinishedShards:
     """Counts the rows of shards that are done at the size that is written last."""
+    plan = read_plan(storage.join(job.output, "plan"))
 
     def failures(shard: int) -> int | None:
         try:

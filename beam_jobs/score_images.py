@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 
 from beam_jobs.job_flags import add_job_flags
+from beam_jobs.run_flags import add_run_flags
 from pipeline.command_line import Parser, names, run
 
 
@@ -55,7 +56,7 @@ def build_parser() -> Parser:
     group = parser.add_argument_group("the job")
     group.add_argument("--batch_size", type=int, default=32, help="of the models (default 32)")
     add_job_flags(group, rows_per_shard=256)
-    group.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
+    add_run_flags(parser)
     return parser
 
 

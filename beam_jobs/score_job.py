@@ -8,19 +8,20 @@ import dataclasses
 import hashlib
 import importlib.util
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
+from beam_jobs.engine import Numbers, Outcome, choose_engine
 from beam_jobs.job_flags import check_job_flags
-from beam_jobs.local import Workers, choose_workers, run_local, stopping_cleanly
+from beam_jobs.local import stopping_cleanly
 from beam_jobs.progress import FinishedShards, Progress
 from beam_jobs.score_shards import ROWS_SCORED, PrepareShard, SavedModels, ScoreJob, WriteScores
 from pipeline import storage
 from pipeline.combine import Ensemble, read_ensemble
+from pipeline.dataset.plan import read_plan_rows
 from pipeline.errors import SettingsError
 from pipeline.scoring.average import check_ensemble
 from pipeline.scoring.exported import Member, all_models, find_members, render_otherwise
@@ -41,6 +42,9 @@ from pipeline.scoring.work import (
 def score_images(flags: argparse.Namespace) -> int:
     """The job that `beam_jobs.score_images` describes; its exit code."""
     _check(flags)
+    paths = {"--images": flags.images, "--output": flags.output, "--ensemble": flags.ensemble}
+    paths |= {f"--models {path}": path for path in flags.models or ()}
+    engine = choose_engine(flags, "score_images", paths)
     ensemble = read_ensemble(flags.ensemble) if flags.ensemble else None
     members = _members(flags, ensemble)
     models = all_models(members)
@@ -54,12 +58,11 @@ def score_images(flags: argparse.Namespace) -> int:
         notes.append("the records do not say how they were rendered: --fit crop is taken")
     print(f"{len(rows.frame):,} images, {_described(members)}", *notes, sep="\n", flush=True)
     work = work_folder(flags.output)
-    with alone_in(work), stopping_cleanly([work]):
+    with alone_in(work), engine.scratch():
         shards = cut_rows(len(rows.frame), flags.rows_per_shard)
         if flags.overwrite:
             clear_work(work)
         digest = claim_work(work, rows.frame, shards, _settings(flags, members))
-        workers = choose_workers(flags.workers)
         job = ScoreJob(
             work=work,
             digest=digest,
@@ -68,15 +71,73 @@ def score_images(flags: argparse.Namespace) -> int:
             ensemble=ensemble,
             renderings=tuple(dict.fromkeys(model.rendering for model in models)),
             batch_size=flags.batch_size,
-            threads=workers.threads,
+            threads=engine.threads,
         )
-        _run(job, shards, workers)
-        scores = [_finished(job, shard) for shard in range(len(shards))]
+        scoring = ScoreImages(
+            work=job,
+            rows=len(rows.frame),
+            rows_per_shard=flags.rows_per_shard,
+            environment=_environment(engine.cores_a_process),
+            output=flags.output,
+            max_failures=flags.max_failures,
+        )
+        del rows  # in the work folder, where the workers and the last step read them
+        return engine.run(scoring)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreImages:
+    """The scores of each shard in the work folder, then the output made of them."""
+
+    work: ScoreJob
+    rows: int
+    rows_per_shard: int
+    environment: dict[str, str]  # set before TensorFlow
+    output: str
+    max_failures: float
+    name: str = "score_images"
+
+    def build(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        return score_shards(pipeline, self.work, len(self._shards), self.environment)
+
+    @contextlib.contextmanager
+    def watch(self, *, in_one_process: bool) -> Iterator[None]:
+        folder = self.work.work
+        finished = FinishedShards(self._shards, lambda shard: count_failures(folder, shard))
+        ROWS_SCORED.reset()
+        count = ROWS_SCORED.count if in_one_process else finished.count
+        progress = Progress(self.name, self.rows, "images", "failed", count)
+        with stopping_cleanly([folder]), _without_a_false_warning(), progress:
+            yield
+
+    def finish(self) -> Outcome:
+        job, models = self.work, all_models(self.work.members)
+        rows = read_plan_rows(job.work)
+        scores = [_finished(job, shard) for shard in range(len(self._shards))]
         sizes = [rendering.size for rendering in job.renderings]
-        about = _about(members, ensemble)
-        reasons = write_output(flags.output, rows.frame, scores, sizes, models[0].label, about)
-        storage.remove_tree(work)
-    return _verdict(flags, len(rows.frame), reasons)
+        about = _about(job.members, job.ensemble)
+        reasons = write_output(self.output, rows, scores, sizes, models[0].label, about)
+        storage.remove_tree(job.work)
+        return self._verdict(reasons)
+
+    @property
+    def _shards(self) -> list[int]:
+        """The rows of each."""
+        return cut_rows(self.rows, self.rows_per_shard)
+
+    def _verdict(self, reasons: Mapping[str, int]) -> Outcome:
+        failed, rows = sum(reasons.values()), self.rows
+        text = f"{rows - failed:,} images scored: {self.output}"
+        if failed:
+            by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+            text += f"\n{failed:,} rows failed ({by_reason}): {failed_path(self.output)}"
+        if failed <= self.max_failures * rows:
+            return Outcome(code=0, text=text)
+        complaint = (
+            f"score_images: {failed:,} of {rows:,} rows failed, more than --max_failures "
+            f"{self.max_failures:g} allows; the others are scored"
+        )
+        return Outcome(code=3, text=text, complaint=complaint)
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -88,10 +149,8 @@ def _check(flags: argparse.Namespace) -> None:
     if flags.output == flags.csv:
         raise SettingsError(f"--output must not be the table of --csv, got {flags.output!r}")
     check_job_flags(flags)
-    for name in ("batch_size", "workers"):
-        value = getattr(flags, name)
-        if value is not None and value < 1:
-            raise SettingsError(f"--{name} must be 1 or more, got {value}")
+    if flags.batch_size < 1:
+        raise SettingsError(f"--batch_size must be 1 or more, got {flags.batch_size}")
     if not storage.exists(flags.images):
         raise SettingsError(f"--images must be a folder that is there, got {flags.images!r}")
     if importlib.util.find_spec("tensorflow") is None:
@@ -134,25 +193,19 @@ def _described(members: Sequence[Member]) -> str:
     return f"{models} models{runs}"
 
 
-def _run(job: ScoreJob, shards: Sequence[int], workers: Workers) -> None:
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    if workers.processes > 1:  # each by itself would take all cores
-        environment["TF_NUM_INTRAOP_THREADS"] = str(workers.threads)
-    finished = FinishedShards(shards, lambda shard: count_failures(job.work, shard))
-    ROWS_SCORED.reset()
-    count = ROWS_SCORED.count if workers.processes == 1 else finished.count
-    progress = Progress("score_images", sum(shards), "images", "failed", count)
-    with _without_a_false_warning(), progress:
-        run_local(lambda pipeline: score_shards(pipeline, job, len(shards), environment), workers)
+def _environment(cores: int | None) -> dict[str, str]:
+    """Of TensorFlow in a process that has so many cores; None: the machine's."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    return quiet if cores is None else {**quiet, "TF_NUM_INTRAOP_THREADS": str(cores)}
 
 
 def score_shards(
     pipeline: beam.Pipeline, job: ScoreJob, shards: int, environment: dict[str, str]
-) -> None:
+) -> beam.PCollection:
     """The job graph, which does not grow with the rows; `environment` is set before TensorFlow."""
-    _ = (
+    return (
         pipeline
-        | "shard numbers" >> beam.Create(range(shards), reshuffle=True)  # int
+        | "shard numbers" >> Numbers(shards)  # int
         | "prepare" >> beam.ParDo(PrepareShard(job))  # [Prepared]
         | "score" >> RunInference(SavedModels(job, environment))  # (shard, ShardScores)
         | "write scores" >> beam.ParDo(WriteScores(job))
@@ -189,19 +242,3 @@ def _about(members: Sequence[Member], ensemble: Ensemble | None) -> dict[str, An
         about["ensemble"] = ensemble.method
     selected_on = {part for model in all_models(members) for part in model.selected_on}
     return {**about, "selected_on": sorted(selected_on)} if selected_on else about
-
-
-def _verdict(flags: argparse.Namespace, rows: int, reasons: Mapping[str, int]) -> int:
-    failed = sum(reasons.values())
-    print(f"{rows - failed:,} images scored: {flags.output}")
-    if failed:
-        by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        print(f"{failed:,} rows failed ({by_reason}): {failed_path(flags.output)}")
-    if failed > flags.max_failures * rows:
-        print(
-            f"score_images: {failed:,} of {rows:,} rows failed, more than --max_failures "
-            f"{flags.max_failures:g} allows; the others are scored",
-            file=sys.stderr,
-        )
-        return 3
-    return 0

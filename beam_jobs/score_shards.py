@@ -176,14 +176,15 @@ class SavedModels(ModelHandler):
 
 
 class WriteScores(beam.DoFn):
-    """(shard number, scores) → nothing; they are written into the work folder."""
+    """(shard number, scores) → that number; they are written into the work folder."""
 
     def __init__(self, job: ScoreJob) -> None:
         super().__init__()
         self._job = job
         self._scored = beam.metrics.Metrics.counter("score_images", "images_scored")
 
-    def process(self, scored: tuple[int, ShardScores]) -> None:
+    def process(self, scored: tuple[int, ShardScores]) -> Iterator[int]:
         shard, scores = scored
         write_scores(self._job.work, shard, scores, self._job.digest)
         self._scored.inc(len(scores.rows))
+        yield shard

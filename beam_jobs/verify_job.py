@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import dataclasses
 import io
-import tempfile
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +16,7 @@ import apache_beam as beam
 import cv2
 import pandas as pd
 
-from beam_jobs.local import Workers, choose_workers, run_local
+from beam_jobs.engine import Numbers, Outcome, choose_engine
 from beam_jobs.progress import FinishedShards, Progress, Tally
 from pipeline import storage
 from pipeline.dataset.plan_report import describe_parts
@@ -44,28 +46,74 @@ def verify_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) ->
 
     `spec_tables` are the flags of the dataset, laid over the spec in the manifest.
     """
-    workers = choose_workers(flags.workers)
+    engine = choose_engine(flags, "verify_records", {"records": flags.records})
     if flags.adopt:
-        with ThreadPoolExecutor(workers.processes * workers.threads) as pool:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             spec = read_adopt_spec(flags.codes)
             adopted, guesses = adopt_records(flags.records, spec, pool)
         print(describe_parts(adopted.parts, adopted.label, dropped=0))
         if guesses:
             print(f"guessed: {'; '.join(guesses)} (--codes says otherwise)", flush=True)
-    manifest, rows = read_manifest(flags.records), read_rows(flags.records)
+    manifest = read_manifest(flags.records)
     table = None
     if flags.spec or set(spec_tables) - {"name"}:
         table = read_table(_table_spec(manifest, flags.spec, spec_tables))
-    with tempfile.TemporaryDirectory() as scratch:
+    with engine.scratch() as scratch:
         if table is not None:
-            columns = _table_columns(table, manifest)
-            columns.to_parquet(storage.join(scratch, _TABLE_NAME))
-        reports = _verify_shards(flags.records, manifest, workers, scratch)
-    faults = verify_set(manifest, rows, reports)
-    if table is not None:
-        faults += _table_faults(flags.records, manifest, rows, table)
-    print(describe(manifest, faults, has_table=table is not None))
-    return 1 if faults else 0
+            with storage.writing(storage.join(scratch, _TABLE_NAME)) as file:
+                _table_columns(table, manifest).to_parquet(file)
+        job = VerifyRecords(
+            records=flags.records,
+            scratch=scratch,
+            threads=engine.threads,
+            shards=len(manifest.shards),
+            examples=sum(shard.examples for shard in manifest.shards),
+            table_classes=None if table is None else table.label.classes,
+        )
+        del table  # the workers and the last step read what was written of it
+        return engine.run(job)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VerifyRecords:
+    """A report a shard, by way of files: what a worker prints or returns, Beam would keep."""
+
+    records: str
+    scratch: str  # the reports, and the table that the records are held against
+    threads: int
+    shards: int
+    examples: int
+    table_classes: tuple[str, ...] | None  # None without a table
+    name: str = "verify_records"
+
+    def build(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        verify = VerifyShard(self.records, self.scratch, self.threads)
+        return pipeline | "shards" >> Numbers(self.shards) | "verify" >> beam.ParDo(verify)
+
+    @contextlib.contextmanager
+    def watch(self, *, in_one_process: bool) -> Iterator[None]:
+        def faults_in(shard: int) -> int | None:
+            found = _read_report(self.scratch, shard)
+            return None if found is None else len(found.faults)
+
+        manifest = read_manifest(self.records)
+        finished = FinishedShards([shard.examples for shard in manifest.shards], faults_in)
+        RECORDS_SEEN.reset()
+        count = RECORDS_SEEN.count if in_one_process else finished.count
+        with Progress(self.name, self.examples, "examples", "faults", count):
+            yield
+
+    def finish(self) -> Outcome:
+        manifest, rows = read_manifest(self.records), read_rows(self.records)
+        reports = [_read_report(self.scratch, shard) for shard in range(self.shards)]
+        found = [report for report in reports if report is not None]
+        faults = verify_set(manifest, rows, found)
+        if self.table_classes is not None:
+            with storage.open_read(storage.join(self.scratch, _TABLE_NAME)) as file:
+                ids = pd.read_parquet(file, columns=[]).index.tolist()
+            faults += _table_faults(self.records, manifest, rows, ids, self.table_classes)
+        text = describe(manifest, faults, has_table=self.table_classes is not None)
+        return Outcome(code=1 if faults else 0, text=text)
 
 
 def describe(manifest: Manifest, faults: list[Fault], *, has_table: bool) -> str:
@@ -85,36 +133,12 @@ def describe(manifest: Manifest, faults: list[Fault], *, has_table: bool) -> str
     return "\n".join(lines)
 
 
-def _verify_shards(
-    folder: str, manifest: Manifest, workers: Workers, scratch: str
-) -> list[ShardReport]:
-    """A report a shard, by way of files: what a worker prints or returns, Beam would keep."""
-
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)  # int
-            | "verify" >> beam.ParDo(VerifyShard(folder, scratch, workers.threads))
-        )
-
-    def report(shard: int) -> ShardReport | None:
-        try:
-            return report_from_json(storage.read_text(_report_path(scratch, shard)))
-        except FileNotFoundError:
-            return None
-
-    def faults_in(shard: int) -> int | None:
-        found = report(shard)
-        return None if found is None else len(found.faults)
-
-    finished = FinishedShards([shard.examples for shard in manifest.shards], faults_in)
-    RECORDS_SEEN.reset()
-    count = RECORDS_SEEN.count if workers.processes == 1 else finished.count
-    examples = sum(shard.examples for shard in manifest.shards)
-    with Progress("verify_records", examples, "examples", "faults", count):
-        run_local(build, workers)
-    reports = [report(shard) for shard in range(len(manifest.shards))]
-    return [found for found in reports if found is not None]
+def _read_report(scratch: str, shard: int) -> ShardReport | None:
+    """None while the shard isn't done."""
+    try:
+        return report_from_json(storage.read_text(_report_path(scratch, shard)))
+    except FileNotFoundError:
+        return None
 
 
 def _report_path(scratch: str, shard: int) -> str:
@@ -152,13 +176,13 @@ def _table_columns(table: Table, manifest: Manifest) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(table.ids, name="id"))
 
 
-def _table_faults(folder: str, manifest: Manifest, rows: pd.DataFrame, table: Table) -> list[Fault]:
-    """What shows only when the whole table is held against the whole set."""
-    faults = absent_from_records(
-        table.ids.tolist(), rows, sum(manifest.failures.values()), _failed_ids(folder)
-    )
-    if table.label.classes != manifest.label.classes:
-        text = f"classes must be the table's, {table.label.classes}, got {manifest.label.classes}"
+def _table_faults(
+    folder: str, manifest: Manifest, rows: pd.DataFrame, ids: list[str], classes: tuple[str, ...]
+) -> list[Fault]:
+    """What shows only when the whole table, its ids and classes, is held against the whole set."""
+    faults = absent_from_records(ids, rows, sum(manifest.failures.values()), _failed_ids(folder))
+    if classes != manifest.label.classes:
+        text = f"classes must be the table's, {classes}, got {manifest.label.classes}"
         faults.append(Fault(check="table", file="manifest.json", found=text))
     return faults
 
@@ -173,7 +197,7 @@ def _failed_ids(folder: str) -> set[str]:
 
 
 class VerifyShard(beam.DoFn):
-    """Shard number → nothing; its report is written into the folder `scratch`."""
+    """Shard number → that number; its report is written into the folder `scratch`."""
 
     def __init__(self, folder: str, scratch: str, threads: int) -> None:
         super().__init__()
@@ -187,11 +211,13 @@ class VerifyShard(beam.DoFn):
         self._manifest = read_manifest(self._folder)
         self._rows = Lookup(read_rows(self._folder).set_index("row"))
         path = storage.join(self._scratch, _TABLE_NAME)
-        has_table = storage.exists(path)
-        self._table = Lookup(pd.read_parquet(path)) if has_table else None
+        self._table = None
+        if storage.exists(path):
+            with storage.open_read(path) as file:
+                self._table = Lookup(pd.read_parquet(file))
         self._pool = ThreadPoolExecutor(self._threads)
 
-    def process(self, shard: int) -> None:
+    def process(self, shard: int) -> Iterator[int]:
         """Verifies one shard."""
         report = verify_shard(
             self._folder, self._manifest, self._manifest.shards[shard], self._rows, self._table,
@@ -200,6 +226,7 @@ class VerifyShard(beam.DoFn):
         self._verified.inc(len(report.rows))
         self._faults.inc(len(report.faults))
         storage.write_text(_report_path(self._scratch, shard), report.to_json())
+        yield shard
 
     def teardown(self) -> None:
         """Ends the threads."""

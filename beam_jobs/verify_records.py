@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from beam_jobs.run_flags import add_run_flags
 from beam_jobs.spec_flags import add_spec_flags, spec_tables
 from pipeline.command_line import Parser, run
 from pipeline.errors import SettingsError
@@ -24,12 +25,12 @@ def build_parser() -> Parser:
     """The flags; `--help` says what each means."""
     parser = Parser("beam_jobs.verify_records", __doc__)
     parser.add_argument("records", help="the folder of one size, where manifest.json is")
-    parser.add_argument("--workers", type=int, help="processes (default: as the cores ask for)")
     group = parser.add_argument_group("records that others wrote")
     group.add_argument("--adopt", action="store_true", help="write a manifest for them first")
     group.add_argument("--codes", help="a TOML file: names, roles, codes and parts")
     # --csv is one of them; all but the CSV's path are in the manifest already.
     add_spec_flags(parser)
+    add_run_flags(parser)
     return parser
 
 

@@ -44,6 +44,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
+def add_set_flag(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds `--set KEY=VALUE`, which may be repeated: the list `overrides`. `text` is its help."""
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help=text
+    )
+
+
 def names(text: str) -> tuple[str, ...]:
     """`a,b,c` as a tuple; an argparse type."""
     items = tuple(item.strip() for item in text.split(",") if item.strip())

@@ -21,11 +21,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import Parser, run
+from pipeline.command_line import Parser, add_set_flag, run
 from pipeline.records.manifest import read_rows
 from pipeline.stream.extras import refuse_leaks, with_extra_rows
 from pipeline.stream.records import open_records
 from trainer.folds import FoldParts, check_choosable, has_auc
+from trainer.hypertune import report_trial
 from trainer.recipe import Recipe, read_recipe
 from trainer.report import fold_figures, fold_table
 from trainer.run_folder import (
@@ -56,14 +57,7 @@ def build_parser() -> Parser:
         help="the folder to write into (default: AIP_MODEL_DIR, which Vertex AI sets)",
     )
     parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="a setting on top of the recipe, such as train.epochs=3; may be repeated",
-    )
+    add_set_flag(parser, "a setting on top of the recipe, such as train.epochs=3; may be repeated")
     parser.add_argument("--folds", default="all", help="all (default), or such as 0,1")
     parser.add_argument(
         "--fresh",
@@ -112,7 +106,10 @@ def train(flags: argparse.Namespace, stopping: Stopping) -> int:
             _train_folds(flags, recipe, waiting, stopping)
     digests = {fold.number: fold_digests(config, manifest, fold) for fold in recipe.folds}
     predictions = gather_folds(flags.run, digests)
-    print(fold_table(fold_figures(predictions)))
+    figures = fold_figures(predictions)
+    print(fold_table(figures))
+    worth = {"auc": figures.pooled, "average_precision": figures.pooled_precision}
+    report_trial(worth, step=len(figures.by_fold))
     return 0
 
 

@@ -1,14 +1,16 @@
 """Where the images of a dataset are: a record set, or a folder of image files.
 
-Called by `beam_jobs.duplicates_job`: the launcher opens a dataset, workers read its units.
+Called by `beam_jobs.duplicates_job`: the launcher opens a dataset and saves where its images are,
+workers load that and read its units.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline import storage
 from pipeline.dataset.sources.folders import list_folders
@@ -32,6 +34,9 @@ class Dataset(Protocol):
     def read(self, unit: int) -> Iterator[tuple[str, bytes]]:
         """Id and file of each image; no bytes where a file is gone."""
 
+    def whereabouts(self) -> dict[str, Any]:
+        """What `load_dataset` makes the same of, in JSON's types."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordSet:
@@ -43,6 +48,9 @@ class RecordSet:
     @property
     def sizes(self) -> list[int]:
         return [shard.examples for shard in self.manifest.shards]
+
+    def whereabouts(self) -> dict[str, Any]:
+        return {"records": self.folder}
 
     def read(self, unit: int) -> Iterator[tuple[str, bytes]]:
         file = self.manifest.shards[unit].file
@@ -69,6 +77,9 @@ class ImageFolder:
     def sizes(self) -> list[int]:
         count = len(self.paths)
         return [min(_FILES_A_UNIT, count - start) for start in range(0, count, _FILES_A_UNIT)]
+
+    def whereabouts(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
     def read(self, unit: int) -> Iterator[tuple[str, bytes]]:
         some = slice(unit * _FILES_A_UNIT, (unit + 1) * _FILES_A_UNIT)
@@ -108,3 +119,16 @@ def open_dataset(folder: str, *, stems: bool) -> Dataset:
             )
         path_of[stem] = path
     return ImageFolder(folder, paths, tuple(path_of))
+
+
+def save_dataset(dataset: Dataset, path: str) -> None:
+    """Writes where the images are, for those who read them elsewhere."""
+    storage.write_text(path, json.dumps(dataset.whereabouts()))
+
+
+def load_dataset(path: str) -> Dataset:
+    """The dataset that was saved. The files of a folder are those of then."""
+    where = json.loads(storage.read_text(path))
+    if "records" in where:
+        return RecordSet(where["records"], read_manifest(where["records"]))
+    return ImageFolder(where["folder"], tuple(where["paths"]), tuple(where["ids"]))

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import apache_beam as beam
 import cv2
 import numpy as np
 import pandas as pd
@@ -16,8 +15,9 @@ from PIL import Image
 
 from beam_jobs.make_records import main as make_records
 from beam_jobs.score_images import main
-from beam_jobs.score_job import score_shards
+from beam_jobs.score_job import ScoreImages
 from beam_jobs.score_shards import PrepareShard, SavedModels, ScoreJob, WriteScores
+from dataflow_stand_in import as_on_dataflow, graph_bytes
 from dataset_factory import record_flags
 from pipeline.combine import Ensemble, ensemble_to_json
 from pipeline.predictions import read_predictions
@@ -249,13 +249,29 @@ def job_of(made, work):
     )  # fmt: skip
 
 
-def test_the_job_graph_does_not_grow_with_the_rows(made, tmp_path):
-    counts = []
-    for shards in (2, 5000):  # of one Beam would make a graph without reshuffling
-        pipeline = beam.Pipeline()
-        score_shards(pipeline, job_of(made, tmp_path), shards, {})
-        counts.append(len(pipeline.to_runner_api().components.transforms))
-    assert counts[0] == counts[1]
+def test_the_job_graph_is_as_large_for_a_million_rows_as_for_a_thousand(made, tmp_path):
+    small, large = (
+        graph_bytes(
+            ScoreImages(
+                work=job_of(made, tmp_path), rows=rows, rows_per_shard=256, environment={},
+                output=f"{tmp_path}/s.csv", max_failures=0.0,
+            )
+        )
+        for rows in (1_000, 1_000_000)
+    )  # fmt: skip
+    assert abs(large - small) <= 0.05 * small, (small, large)
+    assert large < 200_000
+
+
+def test_scored_as_on_dataflow_the_table_is_the_same(made, tmp_path, monkeypatch, capsys):
+    assert main(flags_for(made, tmp_path / "here.csv")) == 0
+    here = capsys.readouterr().out
+    as_on_dataflow(monkeypatch, tmp_path / "scratch")
+    assert main(flags_for(made, tmp_path / "afar.csv")) == 0
+    assert capsys.readouterr().out == here.replace("here", "afar")
+    assert (tmp_path / "afar.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["afar.csv", "afar.failed.csv", "here.csv", "here.failed.csv"]
 
 
 def test_what_is_pickled_starts_in_a_clean_process_and_tensorflow_in_load_model(made, tmp_path):

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from pipeline.command_line import Parser, run
+from pipeline.command_line import Parser, add_set_flag, run
 from trainer.intervals import DRAWS
 from trainer.running.stopping import Stopped, Stopping
 from trainer.search.results import MetricName
@@ -39,14 +39,7 @@ def build_parser() -> Parser:
         help="the folder to write into (default: AIP_MODEL_DIR, which Vertex AI sets)",
     )
     parser.add_argument("--config", help="the recipe to vary (default: every default)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="a setting of all trials; may be repeated",
-    )
+    add_set_flag(parser, "a setting of all trials; may be repeated")
     parser.add_argument(
         "--grid",
         action="append",

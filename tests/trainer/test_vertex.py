@@ -1,0 +1,208 @@
+"""`python -m trainer.vertex`: the job is what the API takes, and says what was asked for."""
+
+import json
+import re
+
+import pytest
+from google.cloud.aiplatform_v1.types import (
+    AcceleratorType,
+    CustomJob,
+    HyperparameterTuningJob,
+    Scheduling,
+    StudySpec,
+)
+
+import trainer.vertex.__main__ as vertex
+from conftest import ROOT
+from pipeline.errors import DataError
+from trainer.config import load_config
+from trainer.task import build_parser as task_parser
+from trainer.trial import as_overrides
+from trainer.vertex.machines import MACHINES
+
+IMAGE = "us-docker.pkg.dev/some-project/foldstream/trainer-tpu@sha256:" + 64 * "0"
+FLAGS = (
+    "--config", f"{ROOT}/configs/b0.toml", "--records", "gs://some-bucket/out/256",
+    "--run", "gs://some-bucket/runs/b0", "--image", IMAGE, "--tpu_type", "v3-8",
+    "--project", "some-project", "--region", "us-central1",
+)  # fmt: skip
+STUDY = ("--study", f"{ROOT}/configs/study.toml")
+
+
+@pytest.fixture
+def printed(capsys):
+    """The dry run of some flags as the API's own type, which refuses what it doesn't know."""
+
+    def read(kind, *flags):
+        assert vertex.main([*FLAGS, *flags, "--dry_run"]) == 0
+        return kind.from_json(capsys.readouterr().out)
+
+    return read
+
+
+def test_a_training_is_one_tpu_that_trains_the_checked_recipe(printed):
+    job = printed(CustomJob)
+    [pool] = job.job_spec.worker_pool_specs
+    assert pool.replica_count == 1
+    assert pool.machine_spec.machine_type == "cloud-tpu"
+    assert pool.machine_spec.accelerator_type == AcceleratorType.TPU_V3
+    assert pool.machine_spec.accelerator_count == 8
+    assert pool.container_spec.image_uri == IMAGE
+    module, *words = pool.container_spec.args
+    assert module == "trainer.task"
+    flags = task_parser().parse(words)
+    assert (flags.records, flags.tpu) == ("gs://some-bucket/out/256", "local")
+    assert flags.config == "gs://some-bucket/runs/b0/config.toml"
+    assert flags.run is None  # Vertex AI says it, by AIP_MODEL_DIR
+    assert job.job_spec.base_output_directory.output_uri_prefix == "gs://some-bucket/runs/b0"
+    assert {env.name: env.value for env in pool.container_spec.env} == {"TF_USE_LEGACY_KERAS": "1"}
+
+
+def test_by_default_a_job_begins_again_where_a_machine_failed(printed):
+    scheduling = printed(CustomJob).job_spec.scheduling
+    assert scheduling.restart_job_on_worker_restart
+    assert scheduling.strategy == Scheduling.Strategy.STANDARD
+    assert scheduling.timeout.total_seconds() == 24 * 3600
+
+
+def test_spot_machines_accounts_and_the_rest_are_said_when_asked_for(printed):
+    spec = printed(
+        CustomJob, "--spot", "--no_restart", "--timeout_hours", "1.5", "--env", "A=b=c",
+        "--service_account", "trainer@some-project.iam.gserviceaccount.com",
+        "--network", "projects/1/global/networks/mine",
+        "--tensorboard", "projects/1/locations/us-central1/tensorboards/2",
+        "--folds", "0,1", "--allow_failures",
+    ).job_spec  # fmt: skip
+    assert spec.scheduling.strategy == Scheduling.Strategy.SPOT
+    assert not spec.scheduling.restart_job_on_worker_restart
+    assert spec.scheduling.timeout.total_seconds() == 5400
+    assert spec.service_account.startswith("trainer@")
+    assert spec.network.endswith("mine")
+    assert spec.tensorboard.endswith("2")
+    [pool] = spec.worker_pool_specs
+    assert {env.name: env.value for env in pool.container_spec.env}["A"] == "b=c"
+    flags = task_parser().parse(list(pool.container_spec.args)[1:])
+    assert (flags.folds, flags.allow_failures) == ("0,1", True)
+
+
+def test_a_package_is_installed_into_another_image(printed):
+    job = printed(CustomJob, "--package", "gs://some-bucket/foldstream-0.1.0.tar.gz")
+    [pool] = job.job_spec.worker_pool_specs
+    package = pool.python_package_spec
+    assert not pool.container_spec.image_uri
+    assert package.python_module == "trainer.task"
+    assert list(package.package_uris) == ["gs://some-bucket/foldstream-0.1.0.tar.gz"]
+    assert package.args[0] == "--records"
+
+
+@pytest.mark.parametrize("tpu_type", MACHINES)
+def test_every_tpu_is_a_machine_of_the_api_on_one_host(printed, tpu_type):
+    [pool] = printed(CustomJob, "--tpu_type", tpu_type).job_spec.worker_pool_specs
+    machine, chips = pool.machine_spec, int(tpu_type.rpartition("-")[2])
+    if tpu_type.startswith("v5e"):
+        assert machine.machine_type == f"ct5lp-hightpu-{chips}t"
+        across, down = map(int, machine.tpu_topology.split("x"))
+        assert across * down == chips
+    else:
+        assert machine.accelerator_count == chips
+    assert MACHINES[tpu_type].replicas == chips  # a core a replica on v2 and v3, a chip on v5e
+
+
+def test_a_study_is_a_search_over_the_recipe(printed):
+    job = printed(HyperparameterTuningJob, *STUDY)
+    assert (job.max_trial_count, job.parallel_trial_count, job.max_failed_trial_count) == (20, 2, 3)
+    [metric] = job.study_spec.metrics
+    assert metric.metric_id == "auc"
+    assert metric.goal == StudySpec.MetricSpec.GoalType.MAXIMIZE
+    rate, gamma, fusion = job.study_spec.parameters
+    assert rate.parameter_id == "optimizer.learning_rate"
+    assert (rate.double_value_spec.min_value, rate.double_value_spec.max_value) == (1e-4, 3e-3)
+    assert rate.scale_type == StudySpec.ParameterSpec.ScaleType.UNIT_LOG_SCALE
+    assert list(gamma.discrete_value_spec.values) == [1, 2, 3]
+    assert list(fusion.categorical_value_spec.values) == ["none", "concat"]
+    [pool] = job.trial_job_spec.worker_pool_specs
+    assert pool.container_spec.args[0] == "trainer.trial"
+
+
+def test_a_trials_flags_are_settings_of_the_recipe():
+    words = as_overrides(
+        ["--records", "gs://b/r", "--config=c.toml", "--optimizer.learning_rate=0.0003",
+         "--train.batch_size=64.0", "--model.fusion=none"]
+    )  # fmt: skip
+    flags = task_parser().parse(words)
+    assert flags.config == "c.toml"
+    config = load_config(None, flags.overrides)
+    assert config.optimizer.learning_rate == 0.0003
+    assert config.train.batch_size == 64
+    assert config.model.fusion is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--tpu_type", "v5e-16"), "--tpu_type must be one of v2-8.*did you mean 'v5e-1'"),
+        (("--records", "out/256"), "--records must be gs://BUCKET/…, got 'out/256'"),
+        (("--run", "runs/b0"), "--run must be gs://BUCKET/…, got 'runs/b0'"),
+        (("--package", "dist/x.tar.gz"), "--package must be gs://"),
+        (("--timeout_hours", "0"), r"--timeout_hours must be in \(0, 168\], got 0"),
+        (("--env", "A"), "--env must be NAME=VALUE, got 'A'"),
+        (("--set", "train.batch_size=36"), "a multiple of the 8 replicas, got 36"),
+        (("--set", "train.epoch=3"), "did you mean 'epochs'"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_paid_for(flags, message, capsys):
+    assert vertex.main([*FLAGS, *flags, "--dry_run"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vertex: error: ")
+    assert re.search(message, error), error
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ('[[parameter]]\nkey = "optimizer.lerning_rate"\nvalues = [1]', "lerning_rate = 1: .*did"),
+        ('[[parameter]]\nkey = "train.epochs"\nlow = 0\nhigh = 3\nis_whole = true',
+         "train.epochs = 0: .*epochs must be 1 or more, got 0"),
+        ('[[parameter]]\nkey = "loss.gamma"\nlow = 1.0', "low and high, or values"),
+        ('[[parameter]]\nkey = "loss.gamma"\nlow = 2.0\nhigh = 1.0', "low must be less than high"),
+        ('[[parameter]]\nkey = "loss.gamma"\nlow = 0.0\nhigh = 1.0\nscale = "log"', "above 0"),
+        ("parameter = []", "parameter must be given once or more"),
+        ('parallel = 30\n[[parameter]]\nkey = "loss.gamma"\nvalues = [1]', r"in 1-20, got 30"),
+    ],
+)  # fmt: skip
+def test_a_study_that_no_trial_could_run_is_refused(study, message, tmp_path, capsys):
+    path = tmp_path / "study.toml"
+    path.write_text(study)
+    assert vertex.main([*FLAGS, "--study", str(path), "--dry_run"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_submitted_job_finds_its_recipe_and_says_where_to_look(monkeypatch, capsys):
+    written, asked = {}, []
+    name = "projects/7/locations/us-central1/customJobs/123"
+    monkeypatch.setattr(vertex.storage, "write_text", written.__setitem__)
+    monkeypatch.setattr(vertex, "submit", lambda job, **about: asked.append((job, about)) or name)
+    assert vertex.main([*FLAGS, "--set", "train.epochs=3"]) == 0
+    [(path, recipe)] = written.items()
+    [(job, about)] = asked
+    [pool] = job["job_spec"]["worker_pool_specs"]
+    assert path in pool["container_spec"]["args"]
+    assert "epochs = 3" in recipe
+    assert about == {"is_study": False, "project": "some-project", "region": "us-central1"}
+    assert "custom-jobs/locations/us-central1/123?project=some-project" in capsys.readouterr().out
+
+
+def test_a_refusal_of_the_service_is_one_line(monkeypatch, capsys):
+    def refuse(job, **about):
+        raise DataError("Vertex AI: 403 quota of TPU_V3 is 0")
+
+    monkeypatch.setattr(vertex.storage, "write_text", lambda *_: None)
+    monkeypatch.setattr(vertex, "submit", refuse)
+    assert vertex.main(list(FLAGS)) == 1
+    assert capsys.readouterr().err == "vertex: error: Vertex AI: 403 quota of TPU_V3 is 0\n"
+
+
+def test_the_printed_job_names_its_enums(capsys):
+    assert vertex.main([*FLAGS, "--dry_run"]) == 0
+    pools = json.loads(capsys.readouterr().out)["jobSpec"]["workerPoolSpecs"]
+    assert pools[0]["machineSpec"]["acceleratorType"] == "TPU_V3"

@@ -1,0 +1,1 @@
+"""Training on Vertex AI: `python -m trainer.vertex`. Nothing here starts TensorFlow."""

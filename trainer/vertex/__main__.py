@@ -1,0 +1,144 @@
+r"""Trains a recipe on a TPU of Vertex AI, or lets its tuner search for a better one.
+
+    python -m trainer.vertex --config configs/b0.toml --records gs://BUCKET/out/256 \
+        --tpu_type v3-8 --run gs://BUCKET/runs/b0 --image IMAGE@sha256:… \
+        --project PROJECT --region us-central1 [--study configs/study.toml] [--dry_run]
+
+The recipe is checked here, before anything is paid for, and copied into the run's folder. The
+predictions come to RUN/model. The same command again begins a job that goes on there. `--dry_run`
+prints the job as the API takes it, and submits and writes nothing. Exit codes: 0 begun or printed,
+1 Vertex AI refuses the job, 2 the command line, the recipe or the study is at fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from pipeline import storage
+from pipeline.command_line import Parser, add_set_flag, run
+from pipeline.errors import SettingsError
+from pipeline.settings import to_toml
+from trainer.config import load_config
+from trainer.strategy import check_replicas
+from trainer.vertex.job import Training, custom_job, tuning_job
+from trainer.vertex.machines import MACHINES, find_machine
+from trainer.vertex.study import Study, read_study
+from trainer.vertex.submit import submit, to_json, where_to_look
+
+# TPUStrategy is best proven on the older Keras, which docker/trainer.Dockerfile holds as well.
+_ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1"}
+_GS = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9](/\S*)?")
+
+
+def build_parser() -> Parser:
+    """The flags; `--help` says what each means."""
+    parser = Parser("trainer.vertex", __doc__)
+    parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
+    add_set_flag(parser, "a setting on top of the recipe; may be repeated")
+    parser.add_argument("--records", required=True, help="gs://, a record set such as out/256")
+    parser.add_argument("--folds", default="all", help="all (default), or such as 0,1")
+    parser.add_argument("--run", required=True, help="gs://, the folder of the run")
+    parser.add_argument(
+        "--allow_failures", action="store_true", help="take records that lack too many rows"
+    )
+    group = parser.add_argument_group("a search by Vertex AI's tuner")
+    group.add_argument("--study", help="a TOML file such as configs/study.toml")
+    group = parser.add_argument_group("the machine")
+    group.add_argument("--tpu_type", required=True, help=f"one of {', '.join(MACHINES)}")
+    group.add_argument("--spot", action="store_true", help="cheaper, and may be taken away")
+    group.add_argument(
+        "--no_restart", action="store_true", help="when a machine fails, let the job fail"
+    )
+    group.add_argument("--timeout_hours", type=float, default=24, help="at most (default 24)")
+    group = parser.add_argument_group("the program")
+    group.add_argument("--image", required=True, help="of docker/trainer.Dockerfile, by digest")
+    group.add_argument(
+        "--package", help="gs://, an sdist of this package to install into another --image"
+    )
+    group.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
+    )
+    group = parser.add_argument_group("the account")
+    group.add_argument("--project", required=True, help="the Cloud project that pays")
+    group.add_argument("--region", required=True, help="the bucket's, one that has the TPU")
+    group.add_argument("--service_account", help="whom the job acts as")
+    group.add_argument("--network", help="projects/NUMBER/global/networks/NAME")
+    group.add_argument("--tensorboard", help="projects/…/tensorboards/NUMBER, to follow it live")
+    parser.add_argument("--name", help="of the job (default: the run folder's)")
+    parser.add_argument("--dry_run", action="store_true", help="print the job and leave")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the flags and submits the job."""
+    flags = build_parser().parse(argv)
+    return run("vertex", lambda: train_on_vertex(flags))
+
+
+def train_on_vertex(flags: argparse.Namespace) -> int:
+    """Checks what can be checked here, then prints or submits the job."""
+    training, recipe, study = read_training(flags)
+    job = custom_job(training) if study is None else tuning_job(training, study)
+    is_study = study is not None
+    if flags.dry_run:
+        print(to_json(job, is_study=is_study))
+        return 0
+    storage.write_text(training.config, recipe)
+    name = submit(job, is_study=is_study, project=flags.project, region=flags.region)
+    print(f"{name}\n{where_to_look(name, is_study=is_study, project=flags.project)}")
+    return 0
+
+
+def read_training(flags: argparse.Namespace) -> tuple[Training, str, Study | None]:
+    """The training, its recipe as TOML, and the study if there is one.
+
+    Raises:
+      SettingsError: a path, the recipe, the study or the batch on this machine.
+    """
+    for flag in ("records", "run", "package"):
+        path = getattr(flags, flag)
+        if path is not None and not _GS.fullmatch(path):
+            raise SettingsError(f"--{flag} must be gs://BUCKET/…, got {path!r}")
+    if not 0 < flags.timeout_hours <= 168:
+        raise SettingsError(f"--timeout_hours must be in (0, 168], got {flags.timeout_hours:g}")
+    machine = find_machine(flags.tpu_type)
+    config = load_config(flags.config, flags.overrides)
+    check_replicas(machine.replicas, config.train.batch_size)
+    study = read_study(flags.study, flags.config, flags.overrides) if flags.study else None
+    folder = flags.run.rstrip("/")
+    training = Training(
+        name=flags.name or folder.rpartition("/")[2],
+        folder=folder,
+        records=flags.records,
+        config=f"{folder}/config.toml",
+        folds=flags.folds,
+        machine=machine,
+        image=flags.image,
+        package=flags.package,
+        environment=_environment(flags.env),
+        service_account=flags.service_account,
+        network=flags.network,
+        tensorboard=flags.tensorboard,
+        is_spot=flags.spot,
+        restarts=not flags.no_restart,
+        timeout_hours=flags.timeout_hours,
+        allow_failures=flags.allow_failures,
+    )
+    return training, to_toml(config), study
+
+
+def _environment(words: Sequence[str]) -> dict[str, str]:
+    environment = dict(_ENVIRONMENT)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise SettingsError(f"--env must be NAME=VALUE, got {word!r}")
+        environment[name] = value
+    return environment
+
+
+if __name__ == "__main__":
+    sys.exit(main())
