@@ -11,7 +11,7 @@ from pipeline.errors import DataError, SettingsError
 
 ENTRY_POINTS = (
     "pipeline.phantom", "beam_jobs.make_records", "beam_jobs.verify_records",
-    "trainer.task", "trainer.ensemble",
+    "trainer.task", "trainer.ensemble", "trainer.vertex",
 )  # fmt: skip
 
 
