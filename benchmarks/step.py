@@ -59,7 +59,7 @@ class StandInLoop(Loop):
 
     nap_seconds = 0.0
 
-    def _replica_step(
+    def replica_step(
         self, inputs: Any, targets: Any, mask: Any, number: Any, is_last: bool
     ) -> Any:
         def nap(number: np.int64) -> np.float32:
