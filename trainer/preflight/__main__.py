@@ -105,9 +105,10 @@ def preflight(flags: argparse.Namespace) -> int:
             print(f"batch {batch} a core: {text}")
     _check(asking, batches, flags.tpu_type)
     if flags.largest_batch:
-        largest = asking.largest(LARGEST)
+        largest = asking.largest()
         assert largest is not None  # those asked for fit
-        print(f"the largest batch that fits: {_both(largest, asking)}")
+        limit = f" (none above {LARGEST} a core is tried)" if largest > LARGEST // 2 else ""
+        print(f"the largest batch that fits: {_both(largest, asking)}{limit}")
     return 0
 
 
@@ -121,7 +122,7 @@ def _check(asking: Asking, batches: Sequence[int], tpu_type: str) -> None:
         raise RefusedError(
             f"{tpu_type}: the step must compile, got from the compiler: {refusal_text(verdict)}"
         )
-    largest = asking.largest(batch)
+    largest = asking.largest()
     mend = (
         f"the largest that fits is {_both(largest, asking)}: "
         f"--set train.batch_size={largest * asking.tpu.cores}"

@@ -12,7 +12,7 @@ from trainer.preflight.subject import Subject
 from trainer.preflight.tpu_types import TPU_TYPES, TpuType
 
 EVALUATION = "evaluation"
-LARGEST = 1024  # examples a core: no search begins above
+LARGEST = 4096  # examples a core: none above is tried
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,13 +53,16 @@ class Asking:
         verdicts = [roofline.verdict for roofline in self.steps(batch).values()]
         return max(verdicts, key=lambda v: (v.refusal is not None, v.memory_bytes))
 
-    def largest(self, limit: int) -> int | None:
-        """The largest batch below `limit` that fits a core; None when one example does not."""
+    def largest(self) -> int | None:
+        """The largest batch that fits a core; None when one example does not.
+
+        Looked for above what was asked where all of that fits, but not above `LARGEST`.
+        """
         known = {batch: self.worst(batch) for batch in self._asked}
+        while all(verdict.refusal is None for verdict in known.values()):
+            if (batch := 2 * max(known)) > LARGEST:
+                return max(known)
+            known[batch] = self.worst(batch)
         granted = [v.granted_bytes for v in known.values() if v.granted_bytes is not None]
-        return largest_batch(
-            self.worst,
-            known,
-            limit=limit,
-            limit_bytes=min(granted, default=self.tpu.memory_bytes),
-        )
+        limit_bytes = min(granted, default=self.tpu.memory_bytes)
+        return largest_batch(self.worst, known, limit_bytes=limit_bytes)

@@ -99,7 +99,8 @@ class Compiler:
           CompilerError: the compiler crashed, or was not done in `timeout_s`. Neither is kept.
         """
         stablehlo = without_copies(stablehlo)
-        name = digest(stablehlo, self.tpu_type, compiler_version())
+        fields = " ".join(field.name for field in dataclasses.fields(Verdict))
+        name = digest(stablehlo, self.tpu_type, compiler_version(), fields)
         path = storage.join(self.cache_folder, f"{name}.json")
         if storage.exists(path):
             return Verdict(**json.loads(storage.read_text(path)))
@@ -121,12 +122,11 @@ class Compiler:
 
     def _run(self, files: Sequence[Path]) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "trainer.preflight.compile_process", *map(str, files)]
-        asker_ended, asker_runs = os.pipe()  # the second end is this process's alone
         try:
             return subprocess.run(
                 command,
                 env={**os.environ, **_ENVIRONMENT},
-                stdin=asker_ended,
+                stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=self.timeout_s,
                 check=False,
@@ -136,9 +136,6 @@ class Compiler:
                 f"{self.tpu_type}: the compiler must be done in {self.timeout_s:.0f} s, got no "
                 "answer; give a larger --timeout_s"
             ) from error
-        finally:
-            os.close(asker_runs)
-            os.close(asker_ended)
 
 
 def compiler_version() -> str:

@@ -23,22 +23,16 @@ def batches_up_to(limit: int) -> tuple[int, ...]:
 
 
 def largest_batch(
-    verdict_of: Callable[[int], Verdict],
-    known: dict[int, Verdict],
-    *,
-    limit: int,
-    limit_bytes: float,
+    verdict_of: Callable[[int], Verdict], known: dict[int, Verdict], *, limit_bytes: float
 ) -> int | None:
-    """The largest of `batches_up_to(limit)` that fits; None when one example does not.
+    """The largest batch that fits: of those that are known, and of `batches_up_to` the least that
+    is known not to. None when not one example does.
 
-    `known` holds verdicts by batch, and is added to. `limit` itself is taken for too large.
+    `known` holds verdicts by batch, a refusal among them, and is added to.
     """
-    sizes = batches_up_to(limit)
+    sizes = batches_up_to(min(batch for batch, verdict in known.items() if not _fits(verdict)))
     low = max((bisect.bisect_right(sizes, b) for b, v in known.items() if _fits(v)), default=0)
-    high = min(
-        (bisect.bisect_left(sizes, b) for b, v in known.items() if not _fits(v)),
-        default=len(sizes),
-    )
+    high = len(sizes)
     is_guess = True
     while low < high:  # sizes[:low] fit, sizes[high:] do not
         middle = (low + high) // 2
@@ -51,7 +45,7 @@ def largest_batch(
         else:
             high = bisect.bisect_left(sizes, batch)
         is_guess = high - low <= before // 2 or not is_guess
-    return sizes[low - 1] if low else None
+    return max((batch for batch, verdict in known.items() if _fits(verdict)), default=None)
 
 
 def _guess(

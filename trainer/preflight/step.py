@@ -58,7 +58,7 @@ def traced_steps(subject: Subject, *, batch: int, cores: int) -> Iterator[Step]:
         name = f"training, stage {stage + 1}" if stages > 1 else "training"
         yield Step(name=name, stablehlo=text)
     size_px = subject.config.data.evaluation_size_px or size_px
-    text = stablehlo(loop.replica_prediction, _specs(label, batch, size_px, metadata_width))
+    text = stablehlo(loop.predictor.replica_step, _specs(label, batch, size_px, metadata_width))
     yield Step(name=EVALUATION, stablehlo=text)
 
 
