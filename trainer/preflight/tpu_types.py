@@ -2,7 +2,8 @@
 
 A core is what one replica runs on: v2 and v3 have two a chip, v4 makes one of its two ("megacore").
 Peaks and memory are a chip's, from its page, over its cores; prices change and are left to a flag.
-Memory is what the page says, not what the compiler grants, which keeps some for itself.
+Memory is what the page says; of v5e's 16 GB the compiler grants 15.75 GiB, so they are GiB there
+and, taken to be, on v6e. What is granted decides whether a step fits.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ TPU_TYPES = {
     "v5e-8": TpuType(
         topology="v5e:2x4",
         cores=8,
-        memory_bytes=16e9,
+        memory_bytes=16 * _GIB,
         flops=197e12,
         bandwidth=819e9,
         source="docs.cloud.google.com/tpu/docs/v5e",
@@ -62,7 +63,7 @@ TPU_TYPES = {
     "v6e-8": TpuType(
         topology="v6e:2x4",
         cores=8,
-        memory_bytes=32e9,
+        memory_bytes=32 * _GIB,
         flops=918e12,
         bandwidth=1638e9,
         source="docs.cloud.google.com/tpu/docs/v6e",
