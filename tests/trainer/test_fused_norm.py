@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer.models import fused_norm
 from trainer.models.fused_norm import fuse_norms
 
 RNG = np.random.default_rng(0)
@@ -53,6 +54,21 @@ def train_once(model, images=IMAGES):
     gradients = tape.gradient(loss, [images, *model.trainable_weights])
     moving = [weight.numpy() for weight in model.non_trainable_weights]
     return float(loss), [gradient.numpy() for gradient in gradients], moving
+
+
+def test_swish_is_squeezed_and_excited_in_functions_of_their_own_and_relu_is_not(monkeypatch):
+    called = []
+    for name in ("_pooled", "_excited"):
+        function = getattr(fused_norm, name)
+        monkeypatch.setattr(
+            fused_norm, name, lambda *args, f=function, n=name: called.append(n) or f(*args)
+        )
+    make_model(is_fused=True)(IMAGES, training=True)
+    assert called == ["_pooled", "_excited"] * 2 + ["_pooled"]
+    called.clear()
+    make_model(is_fused=True, activation="relu")(IMAGES, training=True)
+    make_model(is_fused=True)(IMAGES, training=False)
+    assert called == []
 
 
 @pytest.mark.parametrize("activation", ["swish", "relu"])

@@ -74,6 +74,18 @@ def test_a_compiler_that_takes_too_long_is_ended_and_told(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_compiler_that_aborts_is_told_with_its_last_words(tmp_path, monkeypatch):
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\necho 'F0000 check failed: x' >&2\nkill -ABRT $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    compiler = Compiler(tpu_type="v3-8", cache_folder=str(tmp_path / "cache"), timeout_s=60)
+    told = "was ended by SIGABRT; its last words: F0000 check failed: x"
+    with pytest.raises(CompilerError, match=told):
+        compiler.verdict("module @m {}")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_what_is_known_is_not_compiled_again(compiled, tmp_path, capsys):
     asked = (*TINY, "--batch", "8", "--cache", str(tmp_path))
     assert main(asked) == 0
