@@ -23,7 +23,7 @@ $(INSTALLED): setup.py constraints.txt
 		$$as_root apt-get update -q && $$as_root apt-get install -qy --no-install-recommends \
 			$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[cpu,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[cpu,dev,preflight]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(WITHOUT_DEPENDENCIES)
 	touch $(INSTALLED)
 
@@ -79,7 +79,7 @@ bench: install
 lock: install
 	$(BIN)/pip install --quiet uv
 	echo '# Every install uses these versions. Made anew by `make lock`.' > constraints.txt
-	$(BIN)/uv pip compile setup.py --extra cpu --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile setup.py --extra cpu --extra dev --extra preflight --universal --python-version 3.11 \
 		--no-annotate --no-header --upgrade >> constraints.txt
 
 clean:

@@ -6,6 +6,9 @@ there under several replicas (keras issue 19246), and several steps a call are w
 A step is a function of the weights, its batches and (seed, step, replica): every random number of
 it is drawn from the latter, and nothing else is kept. So a run that goes on from a checkpoint takes
 the steps that it would have taken.
+
+`Loop.replica_step` and `Predictor.replica_step` are what a device compiles; `trainer.preflight` has
+them compiled without one.
 """
 
 from __future__ import annotations
@@ -85,10 +88,10 @@ class Loop:
                 ExponentialAverage(_float32(model.weights), ema_decay) if ema_decay else None
             )
             self._loss_scale = LossScale() if precision == "float16" else None
-        step = self._replica_step
+        step = self.replica_step
         self._step = tf.function(step, jit_compile=True) if jit_compile else step
         self._train_steps = tf.function(self._run_train_steps)
-        self._predictor = Predictor(strategy, self._predicting)
+        self.predictor = Predictor(strategy, self._predicting)
 
     def iterate(self, make: MakeDataset) -> Any:
         """An iterator for `train` over the datasets that `make` gives, one an input pipeline.
@@ -125,7 +128,7 @@ class Loop:
             if self._predicting is not self.model:
                 for copy, weight in zip(self._predicting.weights, self.model.weights, strict=True):
                     copy.assign(weight)
-            return self._predictor.predict(make)
+            return self.predictor.predict(make)
 
     def tracked(self) -> dict[str, Any]:
         """What a checkpoint must hold, by name, for training to go on after any call of `train`."""
@@ -174,10 +177,13 @@ class Loop:
 
     # Nothing in it needs conversion, which would go through the losses and the whole model.
     @tf.autograph.experimental.do_not_convert
-    def _replica_step(
+    def replica_step(
         self, inputs: Tensors, targets: Tensors, mask: tf.Tensor, number: tf.Tensor, is_last: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """This replica's share of the loss, and its scores."""
+        """A replica's whole step on its batch: its share of the loss, and its scores.
+
+        `number` is the batch's; the last of `accumulate` batches moves the weights.
+        """
         variables = self.model.trainable_variables
         mix_seed, dropout_seed = self._batch_seeds(number)
         inputs = with_float_image(inputs)

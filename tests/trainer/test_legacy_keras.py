@@ -11,6 +11,7 @@ import pytest
 CLAIMS = (
     "test_dropout.py",
     "test_export.py",
+    "test_fused_norm.py",
     "test_fusion.py",
     "test_heads.py",
     "test_init.py",

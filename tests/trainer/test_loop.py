@@ -266,7 +266,7 @@ def test_nothing_is_traced_anew_from_epoch_to_epoch():
         take(loop, 6, first_step=6 * epoch)  # calls of 4 and of 2
         loop.predict(batches(repeats=1))
     assert loop._train_steps.experimental_get_tracing_count() == 1
-    assert loop._predictor._step.experimental_get_tracing_count() == 1
+    assert loop.predictor._step.experimental_get_tracing_count() == 1
 
 
 def test_what_is_tracked_is_enough_to_go_on_bit_by_bit(tmp_path):

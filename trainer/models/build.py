@@ -12,6 +12,7 @@ import tensorflow as tf
 from trainer.models.backbones import BACKENDS
 from trainer.models.config import BatchNorm, ModelConfig
 from trainer.models.dropout import seed_dropout
+from trainer.models.fused_norm import fuse_norms
 from trainer.models.fusion import fuse
 from trainer.models.heads import classify, pool
 from trainer.models.weights import load_weights
@@ -38,6 +39,8 @@ def build_model(
     model = tf.keras.Model(inputs, {"target": classify(features, outputs, config)})
     seed_dropout(model)
     set_batch_norm(model, config.batch_norm, config.batch_norm_momentum)
+    if _is_fused(config):
+        fuse_norms(model)
     if config.batch_norm == "frozen":
         for layer in _batch_norms(backbone):  # metadata's are new, and have statistics to find
             layer.trainable = False  # Keras then normalises by the moving statistics
@@ -55,6 +58,13 @@ def set_batch_norm(model: Any, mode: BatchNorm, momentum: float | None) -> None:
         if mode == "synchronised":
             layer.synchronized = True
             layer.fused = False  # tf_keras: its fused kernel sees one replica only
+
+
+def _is_fused(config: ModelConfig) -> bool:
+    """By default where a device is a TPU: elsewhere nothing was gained, or it was not measured."""
+    if config.fused_norm is not None:
+        return config.fused_norm
+    return tf.keras.mixed_precision.global_policy().compute_dtype == "bfloat16"
 
 
 def _batch_norms(model: Any) -> list[Any]:

@@ -33,6 +33,8 @@ class ModelConfig:
     batch_norm: BatchNorm = "replica"
     # None: Keras' own 0.99, meaningless under some 300 steps: evaluation would still see the start.
     batch_norm_momentum: float | None = 0.9
+    # BatchNorm, swish, squeeze-and-excite in fewer passes; None: where layers compute in bfloat16.
+    fused_norm: bool | None = None
     fusion: Fusion | None = None  # None: the image alone
     fusion_units: tuple[int, ...] = (512, 128)  # widths of the layers that metadata goes through
     fusion_dropout: float = 0.3  # between these layers

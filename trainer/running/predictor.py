@@ -39,17 +39,18 @@ class Predictor:
         rows, masks, logits = (np.concatenate(column) for column in zip(*outputs, strict=True))
         return rows[masks > 0], logits[masks > 0]
 
-    def _run_step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        def replica_step(
-            inputs: Tensors, targets: Tensors, mask: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            named = with_float_image(inputs)
-            logits = self._model({name: named[name] for name in self._input_names}, training=False)
-            return inputs["row"], mask, logits["target"]
+    def replica_step(
+        self, inputs: Tensors, targets: Tensors, mask: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Rows, masks and logits of a replica's batch."""
+        named = with_float_image(inputs)
+        logits = self._model({name: named[name] for name in self._input_names}, training=False)
+        return inputs["row"], mask, logits["target"]
 
+    def _run_step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         rows, masks, logits = (
             tf.concat(self._strategy.experimental_local_results(values), axis=0)
-            for values in self._strategy.run(replica_step, args=batch)
+            for values in self._strategy.run(self.replica_step, args=batch)
         )
         return rows, masks, logits
 

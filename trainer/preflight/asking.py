@@ -1,0 +1,68 @@
+"""The verdicts on the steps of a subject, batch by batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from trainer.preflight.compiler import Compiler, Verdict
+from trainer.preflight.estimate import Roofline
+from trainer.preflight.largest import largest_batch
+from trainer.preflight.subject import Subject
+from trainer.preflight.tpu_types import TPU_TYPES, TpuType
+
+EVALUATION = "evaluation"
+LARGEST = 4096  # examples a core: none above is tried
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asking:
+    """Asks a compiler what it has not been asked yet; TensorFlow starts with the first question."""
+
+    subject: Subject
+    compiler: Compiler
+
+    @property
+    def tpu(self) -> TpuType:
+        """For which it compiles."""
+        return TPU_TYPES[self.compiler.tpu_type]
+
+    @functools.cached_property
+    def _asked(self) -> dict[int, dict[str, Roofline]]:
+        return {}
+
+    def steps(self, batch: int) -> dict[str, Roofline]:
+        """By name, with `batch` examples a core: training, of each stage, and evaluation.
+
+        Those after one that is refused are left out.
+        """
+        from trainer.preflight.step import traced_steps
+
+        if batch in self._asked:
+            return self._asked[batch]
+        found = self._asked[batch] = {}
+        for step in traced_steps(self.subject, batch=batch, cores=self.tpu.cores):
+            verdict = self.compiler.verdict(step.stablehlo)
+            found[step.name] = Roofline(tpu=self.tpu, verdict=verdict, batch=batch)
+            if verdict.refusal is not None:
+                break
+        return found
+
+    def worst(self, batch: int) -> Verdict:
+        """The refusal, or else the verdict on the step that needs most memory."""
+        verdicts = [roofline.verdict for roofline in self.steps(batch).values()]
+        return max(verdicts, key=lambda v: (v.refusal is not None, v.memory_bytes))
+
+    def largest(self) -> int | None:
+        """The largest batch that fits a core; None when one example does not.
+
+        Looked for above what was asked where all of that fits, but not above `LARGEST`.
+        """
+        known = {batch: self.worst(batch) for batch in self._asked}
+        while all(verdict.refusal is None for verdict in known.values()):
+            if (batch := 2 * max(known)) > LARGEST:
+                return max(known)
+            known[batch] = self.worst(batch)
+        granted = [v.granted_bytes for v in known.values() if v.granted_bytes is not None]
+        limit_bytes = min(granted, default=self.tpu.memory_bytes)
+        return largest_batch(self.worst, known, limit_bytes=limit_bytes)
