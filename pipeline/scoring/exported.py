@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from pipeline import storage
@@ -190,7 +189,7 @@ def _find_models(path: str) -> tuple[ExportedModel, ...]:
 
 def _run_of(member: str) -> str:
     """The run folder of an ensemble's member, which may be named by a predictions file in it."""
-    return str(PurePath(member).parent) if member.endswith(".parquet") else member
+    return storage.parent(member) if member.endswith(".parquet") else member
 
 
 def _digest(folder: str) -> str:

@@ -79,9 +79,9 @@ def prepare_images(
       DataError: the table is at fault, ids repeat, or no image can be read.
     """
     spec, render = _specs(images, manifest, columns, work)
-    if not os.path.isdir(images.folder):  # noqa: PTH112 (an object store may stand here)
+    if not storage.is_folder(images.folder):
         raise SettingsError(f"--images must be a folder that is there, got {images.folder!r}")
-    _claim(work, os.path.realpath(images.folder))
+    _claim(work, storage.resolve(images.folder))
     if spec.table.csv == _listing(work):
         _write_listing(images, spec)
     plan, rows = make_plan(read_table(spec), spec, DEFAULT_ROWS_PER_SHARD)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from pipeline import storage
 from pipeline.align import align
@@ -93,7 +92,7 @@ def _member(request: Request, name: str, folder: str, records: Records) -> Membe
 
 def _run_of(member: str) -> str:
     """The run folder of an ensemble's member, which may be its predictions' file."""
-    folder = str(PurePath(member).parent) if member.endswith(".parquet") else member
+    folder = storage.parent(member) if member.endswith(".parquet") else member
     if not storage.exists(storage.join(folder, CONFIG_NAME)):
         raise SettingsError(
             f"--ensemble: members must be run folders to predict, got {member!r}; give each with "

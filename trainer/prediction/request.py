@@ -82,7 +82,7 @@ class Request:
         if len(runs) > 1 and output in [self.default_output(run) for run in runs]:
             raise SettingsError(f"--output must not be a member's own file, got {self.output!r}")
         for folder in folders:
-            parent = str(PurePath(output).parent)
+            parent = storage.parent(output)
             is_folds = parent.startswith(fold_folder(folder, 0)[:-1])
             if PurePath(output).name == PREDICTIONS_NAME and (parent == folder or is_folds):
                 raise SettingsError(
