@@ -18,7 +18,7 @@ from trainer.task import main
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.toml"))
-SMALL = {"demo.toml", "ham_cpu.toml", "ham_cpu_fused.toml"}
+SMALL = {"demo.toml", "ham_cpu.toml", "ham_cpu_fused.toml", "ham_cpu_fused_128.toml"}
 
 
 @pytest.fixture
