@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,14 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _in_float32_again() -> Iterator[None]:
+    """A run in bfloat16 leaves Keras' policy behind, which is the process's."""
+    yield
+    if "trainer.precision" in sys.modules and "tensorflow" in sys.modules:
+        sys.modules["trainer.precision"].set_precision("float32")
 
 
 @pytest.fixture(scope="session")

@@ -212,7 +212,11 @@ def test_another_plan_in_the_same_output_is_refused(made, capsys):
         ({"fit": "squash"}, 2, "fit must be one of"),
         ({"quality": "0"}, 2, "quality must be in"),
         ({"workers": "-1"}, 2, "--workers must be 1 or more, got -1"),
-        ({"output": "gs://bucket/out"}, 2, "path must be a local one"),
+        (
+            {"output": "s3://bucket/out"},
+            2,
+            "path must be a local one or gs://",
+        ),
         ({"rows_per_shard": "0"}, 2, "--rows_per_shard must be 1 or more, got 0"),
         ({"folds": "9"}, 1, "got 8 groups for 9 parts"),
         ({"sizes": "0"}, 2, "--sizes must be in 1-4096 px, got (0,)"),

@@ -53,7 +53,7 @@ def error_of(capsys, records, run, *flags):
             ["--set", "schedule.kind=on_plateau"],
             "train.evaluate_every must be given for schedule.kind = 'on_plateau', got none",
         ),
-        (["--run", "gs://bucket/run"], "path must be a local one in this version, got 'gs://"),
+        (["--run", "s3://bucket/run"], "path must be a local one or gs://BUCKET/NAME, got 's3:"),
     ],
 )
 def test_what_the_command_line_has_wrong_is_told_in_one_line(
