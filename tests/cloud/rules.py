@@ -1,7 +1,7 @@
 """Where the service does otherwise than gcp-storage-emulator, as the service does.
 
-Preconditions on generations, pages of lists, empty objects, ranges behind the end, and the
-generation in the headers of a download.
+Preconditions on generations, pages of lists, empty objects, ranges behind the end, how far an
+upload came, and the generation in the headers of a download.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Rules:
         self._ask = ask
         self._uploads: dict[str, tuple[str, str, dict[str, str]]] = {}  # by id, what each is of
         self._chunks: dict[tuple[str, str], Answer] = {}  # by id and range, what it was told
+        self._last: dict[str, Answer] = {}  # by id, what its last bytes were told
 
     def answer(self, request: Request) -> Answer:
         """What the service would say."""
@@ -69,6 +70,8 @@ class Rules:
             chunk = (query["upload_id"], request.headers.get("Content-Range", ""))
             if chunk in self._chunks:
                 return self._chunks[chunk]  # bytes that are there already are passed over
+            if _asks_how_far(request):
+                return self._last.get(chunk[0], Answer(308, {}))  # no range: not one byte
             if chunk[1].endswith("/*"):
                 conditions = {}  # more is to come: they are asked for when it is whole
         if refusal := self._refusal(bucket, name, conditions):
@@ -80,7 +83,7 @@ class Rules:
             upload_id = parse_qs(urlsplit(answer.headers["Location"]).query)["upload_id"][0]
             self._uploads[upload_id] = (bucket, name, conditions)
         if request.body and "upload_id" in query and answer.status in (200, 308):
-            self._chunks[chunk] = answer
+            self._chunks[chunk] = self._last[chunk[0]] = answer
         if answer.status == 206 and not answer.body:
             return Answer.error(416, "the range is behind the end")
         if answer.status in (200, 206) and request.method == "GET" and name:
@@ -103,6 +106,12 @@ class Rules:
         target = f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
         answer = self._ask(Request("GET", target, {}))
         return int(_json(answer)["generation"]) if answer.status == 200 else 0
+
+
+def _asks_how_far(request: Request) -> bool:
+    """Whether it sends nothing and asks how much of an upload is there; `*/0` sends all."""
+    told = request.headers.get("Content-Range", "")
+    return not request.body and told.startswith("bytes */") and told != "bytes */0"
 
 
 def _object_of(request: Request) -> tuple[str, str]:

@@ -112,6 +112,7 @@ def test_a_fold_that_another_process_trains_is_refused(gateway, bucket, tmp_path
     write_toy_records(tmp_path, rows=24, parts=("fold0", "fold1"))
     put(tmp_path, f"{bucket}/out/32")
     words = ["--records", f"{bucket}/out/32", "--run", f"{bucket}/run"]
+    words += ["--set", "train.batch_size=8"]
     with storage.locked(f"{bucket}/run/fold0/training.lock"):
         text = output_of(start(gateway, "-m", "trainer.task", *words), code=2)
     assert "no other process must train this fold, got one that does" in text
