@@ -32,6 +32,7 @@ from trainer.prediction.images import Images
 from trainer.prediction.request import Request
 from trainer.prediction.run import predict
 from trainer.running.stopping import run_stoppable
+from trainer.strategy import add_run_flags
 
 
 def build_parser() -> Parser:
@@ -77,12 +78,7 @@ def build_parser() -> Parser:
         default="float32",
         help="in which the models compute (default float32)",
     )
-    group.add_argument(
-        "--allow_failures", action="store_true", help="take records that lack too many rows"
-    )
-    devices = group.add_mutually_exclusive_group()
-    devices.add_argument("--tpu", help="a TPU's name; local on a TPU VM")
-    devices.add_argument("--replicas", type=int, help="split the CPU into so many devices")
+    add_run_flags(group)
     return parser
 
 

@@ -6,6 +6,7 @@ can be refused before TensorFlow's import `check_replicas` refuses.
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SettingsError
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 class DeviceError(SettingsError):
     """The devices that were asked for are not there."""
+
+
+def add_run_flags(group: argparse._ActionsContainer) -> None:
+    """Adds what every command takes that runs networks on records."""
+    group.add_argument(
+        "--allow_failures", action="store_true", help="take records that lack too many rows"
+    )
+    devices = group.add_mutually_exclusive_group()
+    devices.add_argument("--tpu", help="a TPU's name; local on a TPU VM")
+    devices.add_argument("--replicas", type=int, help="split the CPU into so many devices")
 
 
 def check_replicas(replicas: int, batch_size: int) -> None:

@@ -41,7 +41,7 @@ from trainer.run_folder import (
 )
 from trainer.running.stopping import Stopping, run_stoppable
 from trainer.stages.source import find_source
-from trainer.strategy import make_strategy
+from trainer.strategy import add_run_flags, make_strategy
 
 if TYPE_CHECKING:
     from trainer.running.setup import Run
@@ -71,12 +71,7 @@ def build_parser() -> Parser:
         help="can the network learn? Fits so many images of the first of --folds, writes nothing, "
         "and exits 1 unless it knows them",
     )
-    parser.add_argument(
-        "--allow_failures", action="store_true", help="take records that lack too many rows"
-    )
-    devices = parser.add_mutually_exclusive_group()
-    devices.add_argument("--tpu", help="a TPU's name; local on a TPU VM")
-    devices.add_argument("--replicas", type=int, help="split the CPU into so many devices")
+    add_run_flags(parser)
     return parser
 
 

@@ -27,6 +27,7 @@ from trainer.intervals import DRAWS
 from trainer.running.stopping import Stopped, Stopping
 from trainer.search.results import MetricName
 from trainer.search.run import search
+from trainer.strategy import add_run_flags
 
 
 def build_parser() -> Parser:
@@ -83,12 +84,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--draws", type=int, default=DRAWS, help=f"of the bootstrap (default {DRAWS})"
     )
-    parser.add_argument(
-        "--allow_failures", action="store_true", help="take records that lack too many rows"
-    )
-    devices = parser.add_mutually_exclusive_group()
-    devices.add_argument("--tpu", help="a TPU's name; local on a TPU VM")
-    devices.add_argument("--replicas", type=int, help="split the CPU into so many devices")
+    add_run_flags(parser)
     return parser
 
 
