@@ -1,4 +1,4 @@
-"""Training on gs://: two steps a fold, killed and continued, to ensemble, report and export."""
+"""Training on gs://: two steps a fold, killed and continued, to views, ensemble, report, export."""
 
 import json
 import signal
@@ -79,16 +79,22 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_one_that_was_not(gateway, buc
 
     program = (
         "import sys; from trainer.task import main; from trainer.export import main as export\n"
+        "from trainer.predict import main as predict\n"
         f"words = {words!r}\n"
         f"code = main([*words, '--run', '{bucket}/runs/killed'])\n"
         f"code = code or main([*words, '--run', '{bucket}/runs/whole'])\n"
-        f"sys.exit(code or export(['--run', '{bucket}/runs/killed', '--folds', '0']))"
+        f"of_fold = ['--run', '{bucket}/runs/killed', '--folds', '0']\n"
+        "code = code or predict([*of_fold, *words[:2], '--views', 'flips'])\n"
+        "sys.exit(code or export(of_fold))"
     )
     text = output_of(start(gateway, "-c", program))
     assert "fold 0: goes on after step 1" in text
     there, wanted = (read_predictions(f"{bucket}/runs/{name}") for name in ("killed", "whole"))
     assert there.frame.equals(wanted.frame)
     assert len(there.frame) == 12
+    views = read_predictions(f"{bucket}/runs/killed/predictions-oof-flips.parquet")
+    assert views.frame["row"].equals(there.frame["row"])
+    assert (views.probs != there.probs).any()
     names = set(storage.walk(f"{bucket}/runs/killed"))
     assert {
         "export/fold0/saved_model.pb",
