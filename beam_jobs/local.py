@@ -111,7 +111,7 @@ def run_dask(build: Callable[[beam.Pipeline], object], workers: Workers) -> None
         from dask.distributed import LocalCluster
     except ImportError as error:
         raise SettingsError(
-            "--runner dask must have Dask, got none; pip install 'foldstream[dask]'"
+            "--runner dask must have Dask, got none; pip install -c constraints.txt -e '.[dask]'"
         ) from error
     from apache_beam.runners.dask.dask_runner import DaskRunner
 

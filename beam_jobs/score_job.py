@@ -155,7 +155,8 @@ def _check(flags: argparse.Namespace) -> None:
         raise SettingsError(f"--images must be a folder that is there, got {flags.images!r}")
     if importlib.util.find_spec("tensorflow") is None:
         raise SettingsError(
-            "TensorFlow must be installed to score images, got none; pip install 'foldstream[cpu]'"
+            "TensorFlow must be installed to score images, got none; "
+            "pip install -c constraints.txt -e '.[cpu]'"
         )
 
 

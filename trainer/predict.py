@@ -1,7 +1,7 @@
 r"""Predicts rows or new images with the folds of a run, in as many views as you like.
 
     python -m trainer.predict --run runs/image --records out/256 --views flips
-    python -m trainer.predict --run runs/image --records out/256 --part test --views 11 \
+    python -m trainer.predict --run runs/image --records out/256 --part holdout --views 11 \
         --submission image.csv
     python -m trainer.predict --run runs/image --run runs/fused --ensemble best.json \
         --records out/256 --images new/jpeg --csv new/test.csv --output new/scores.parquet

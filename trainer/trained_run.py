@@ -98,12 +98,15 @@ def read_trained_run(folder: str, where: str = "--run") -> TrainedRun:
     """
     path = storage.join(folder, CONFIG_NAME)
     if not storage.exists(path):
-        raise SettingsError(f"{where} must be a run folder, which has a {CONFIG_NAME}, got {path}")
+        what = "which has none" if storage.exists(folder) else "which is not there"
+        raise SettingsError(
+            f"{where} must be a run folder, which has a {CONFIG_NAME}, got {folder}, {what}"
+        )
     # A recipe's is a table; a baseline's, the name of a linear model.
     if isinstance(name := load_toml(path).get("model"), str):
         raise SettingsError(
             f"{where} must be a run of trainer.task, which has a network, got the baseline "
-            f"{name!r} in {folder}; name a run that was trained"
+            f"{name!r} in {folder}; name a run that was trained, or combine such runs alone"
         )
     digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()
     numbers = sorted(

@@ -183,7 +183,7 @@ def _find_models(path: str) -> tuple[ExportedModel, ...]:
             return tuple(read_model(storage.join(folder, f"fold{number}")) for number in numbers)
     raise SettingsError(
         f"--models must be exported models ({MODEL_NAME}), or a run with export/foldK/, got "
-        f"{path!r}, which has none; export it with trainer.export"
+        f"{path!r}, which has none; export it with trainer.export, which takes networks alone"
     )
 
 

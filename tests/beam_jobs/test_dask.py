@@ -30,4 +30,4 @@ def test_without_dask_the_message_says_how_to_get_it(tmp_path, capsys, monkeypat
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     write_dataset(tmp_path)
     assert make_records.main([*record_flags(tmp_path, tmp_path / "out"), "--runner", "dask"]) == 2
-    assert "pip install 'foldstream[dask]'" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[dask]'" in capsys.readouterr().err

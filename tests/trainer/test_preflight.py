@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from records_factory import write_toy_records
-from trainer.preflight.__main__ import main
+from trainer.preflight.__main__ import build_parser, main
 from trainer.preflight.compiler import Compiler, CompilerError, Verdict
 from trainer.preflight.estimate import Roofline, epoch_s
+from trainer.preflight.subject import read_subject
 from trainer.preflight.tpu_types import TPU_TYPES
 
 SMALL = ("--set", "model.backbone=small-cnn", "--set", "optimizer.ema_decay=0.9")
@@ -143,6 +144,13 @@ def test_what_does_not_go_together_is_told_in_one_line(flags, message, capsys):
     assert message in line
 
 
+@pytest.mark.parametrize("size_px", ["16", "128"])
+def test_the_size_that_is_asked_for_goes_over_the_recipes(size_px):
+    recipe = ("--set", "data.image_size_px=64")
+    flags = build_parser().parse([*SMALL, *recipe, "--tpu_type", "v3-8", "--size_px", size_px])
+    assert read_subject(flags).config.data.image_size_px == int(size_px)
+
+
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
     def version(package):
         raise importlib.metadata.PackageNotFoundError(package)
@@ -151,7 +159,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
     assert main(TINY) == 2
     assert capsys.readouterr().err == (
         "preflight: error: the TPU compiler must be installed, got no package jax; run "
-        "pip install 'foldstream[preflight]'\n"
+        "pip install -c constraints.txt -e '.[preflight]'\n"
     )
 
 

@@ -63,7 +63,8 @@ def read_members(request: Request, records: Records) -> tuple[list[Member], Ense
 
 
 def _member(request: Request, name: str, folder: str, records: Records) -> Member:
-    run, manifest = read_trained_run(folder), records.manifest
+    where = f"--ensemble: member {name}" if request.ensemble and not request.runs else "--run"
+    run, manifest = read_trained_run(folder, where), records.manifest
     if request.images:
         assigned = assign_unseen(run, manifest, PART, request.folds)
     else:

@@ -63,6 +63,8 @@ def predict(request: Request) -> int:
     if request.submission:
         write_submission(request.submission, combined, request.submission_columns)
     _report(combined, final)
+    if request.submission:
+        print(request.submission)
     return _finish(request, prepared, final)
 
 

@@ -151,7 +151,7 @@ def compiler_version() -> str:
         except importlib.metadata.PackageNotFoundError as error:
             raise SettingsError(
                 f"the TPU compiler must be installed, got no package {package}; run "
-                "pip install 'foldstream[preflight]'"
+                "pip install -c constraints.txt -e '.[preflight]'"
             ) from error
     return f"jaxlib {versions['jaxlib']}, libtpu {versions['libtpu']}"
 

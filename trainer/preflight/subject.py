@@ -120,7 +120,7 @@ def _without_records(flags: argparse.Namespace) -> Subject:
             raise SettingsError(f"--{name} must be 1 or more, got {value}")
     label = _label(flags, config)
     manifest = _stand_in(label, max(size_px, config.data.evaluation_size_px or 0))
-    data = dataclasses.replace(config.data, image_size_px=config.data.image_size_px or size_px)
+    data = dataclasses.replace(config.data, image_size_px=size_px)
     config = resolve(dataclasses.replace(config, data=data, extra=()), manifest)
     multilabel = label.kind == "multilabel"
     targets = [[1.0] * len(label.classes)] * 2 if multilabel else list(range(len(label.classes)))
