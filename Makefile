@@ -58,7 +58,7 @@ test-slow: install
 
 # Against a stand-in for Google Cloud Storage on this machine: docs/storage.md.
 test-cloud: install
-	$(BIN)/python -m pytest -n 2 -m "cloud and not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "cloud and not slow"
 
 lint: install
 	$(BIN)/ruff check $(TIDY)
