@@ -259,7 +259,9 @@ def choose_engine(flags: argparse.Namespace, name: str, paths: Mapping[str, str 
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     return DataflowEngine(
         options=_options(given, flags.dataflow_option),
-        folder=f"{flags.temp_location.rstrip('/')}/{given['job_name']}",
+        # New each time: what an earlier job of this name left there must end no other one.
+        folder=f"{flags.temp_location.rstrip('/')}/foldstream-jobs/"
+        f"{given['job_name']}-{secrets.token_hex(4)}",
         region=flags.region,
         project=flags.project,
         waits=not flags.no_wait and not flags.template_location,

@@ -146,8 +146,11 @@ def _check(flags: argparse.Namespace) -> None:
         raise SettingsError("--models or --ensemble must be given: what trainer.export wrote")
     if not flags.output.endswith(SUFFIXES):
         raise SettingsError(f"--output must end in {' or '.join(SUFFIXES)}, got {flags.output!r}")
-    if flags.output == flags.csv:
-        raise SettingsError(f"--output must not be the table of --csv, got {flags.output!r}")
+    written = {storage.resolve(path) for path in (flags.output, failed_path(flags.output))}
+    if flags.csv and storage.resolve(flags.csv) in written:
+        raise SettingsError(
+            f"--output must not write over the table of --csv, got {flags.output!r} for {flags.csv}"
+        )
     check_job_flags(flags)
     if flags.batch_size < 1:
         raise SettingsError(f"--batch_size must be 1 or more, got {flags.batch_size}")

@@ -153,7 +153,7 @@ def _without_endings(table: Table) -> np.ndarray:
     if is_repeated.any():
         raise TableError(
             f"--images: file names without their ending must not repeat, got {is_repeated.sum()} "
-            f"that do, such as {ids[int(is_repeated.argmax())]!r}; rename them, or give --csv"
+            "that do; rename them, or give --csv"
         )
     return ids
 

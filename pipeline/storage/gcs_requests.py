@@ -145,13 +145,14 @@ def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Vers
     raise AssertionError("the last pause raises")
 
 
-def delete_object(path: str, below: str = "", *, only: Version | None = None) -> None:
+def delete_object(path: str, below: str | None = None, *, only: Version | None = None) -> None:
     """Removes an object, if it is of the generation `only`; nothing when there is none.
 
-    `below` is the rest of a name as `list_objects` gives it.
+    `below` is the rest of a name as `list_objects` gives it: empty for a folder's own marker.
     """
     _, name = split(path)
-    name = f"{name}/{below}".lstrip("/") if below else name
+    if below is not None:
+        name = f"{name}/{below}" if name else below
     match = None if only is None else int(only)
     with contextlib.suppress(FileNotFoundError, api.PreconditionFailed), asking(path) as bucket:
         bucket.blob(name).delete(if_generation_match=match, retry=gcs_client.RETRY)

@@ -100,7 +100,9 @@ def test_a_local_path_that_workers_would_need_is_refused():
 
 def test_two_jobs_of_one_name_have_folders_of_their_own():
     assert engine_of(*FLAGS).folder != engine_of(*FLAGS).folder
-    assert engine_of(*FLAGS, "--job_name=mine").folder == "gs://some-bucket/tmp/mine"
+    mine, again = (engine_of(*FLAGS, "--job_name=mine").folder for _ in range(2))
+    assert mine.startswith("gs://some-bucket/tmp/foldstream-jobs/mine-")
+    assert mine != again
 
 
 def test_a_templates_launcher_does_not_wait():

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from pipeline import storage
+from pipeline.storage.gcs_client import asking, split
 
 pytestmark = pytest.mark.cloud
 
@@ -103,3 +104,12 @@ def test_a_large_file_that_another_replaces_is_not_read_as_a_mixture(bucket, mon
         storage.write_bytes(path, b"new" * 100)
         with pytest.raises(storage.StorageError, match="must stay as it is while it is read"):
             file.read()
+
+
+def test_a_folder_with_a_marker_of_its_own_is_gone_when_removed(bucket):
+    """TensorFlow makes such markers, empty objects called `NAME/`."""
+    storage.write_text(f"{bucket}/step/a.bin", "of the folder")
+    with asking(bucket) as there:
+        there.blob(f"{split(bucket)[1]}/step/".lstrip("/")).upload_from_string(b"")
+    storage.remove_tree(f"{bucket}/step")
+    assert not storage.is_folder(f"{bucket}/step")

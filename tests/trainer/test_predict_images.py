@@ -185,3 +185,27 @@ def test_what_cannot_be_prepared_is_refused(home, jpegs, tmp_path, capfd):
         path.write_bytes(b"")
     code, error = refused("--images", str(jpegs))
     assert (code, "images must be read to be predicted, got none of 24" in error) == (1, True)
+
+
+def test_a_folder_of_the_users_is_never_taken_for_work(home, jpegs, tmp_path, capfd):
+    """Beside `out.parquet` images are prepared in `out.images`, which is removed at the end."""
+    before = sorted(jpegs.iterdir())
+    jpegs.rename(tmp_path / "out.images")
+    for images in (tmp_path / "out.images", home / "jpeg"):
+        words = [*words_of(home, tmp_path / "out.parquet"), "--images", str(images)]
+        assert main(words) == 2
+        assert "--output must leave" in capfd.readouterr().err
+    names = sorted(path.name for path in (tmp_path / "out.images").iterdir())
+    assert names == [path.name for path in before]
+
+
+def test_images_that_could_not_be_read_are_read_again_once_they_are_mended(home, jpegs, tmp_path):
+    words = [*words_of(home, tmp_path / "out.parquet"), "--images", str(jpegs), "--folds", "0"]
+    kept = {path: path.read_bytes() for path in jpegs.glob("*.jpg")}
+    for path in kept:
+        path.write_bytes(b"")
+    assert main(words) == 1
+    for path, data in kept.items():
+        path.write_bytes(data)
+    assert main(words) == 0
+    assert len(read_predictions(f"{tmp_path}/out.parquet").frame) == 24

@@ -139,10 +139,10 @@ def test_a_command_line_at_fault_is_told_before_tensorflow_starts(home, capfd, c
 
 
 def test_trainings_own_file_is_never_written_over(home, capfd):
-    for file in ("a/predictions.parquet", "a/fold1/predictions.parquet"):
+    for file in ("a/predictions.parquet", "b/../a/fold1/predictions.parquet"):
         before = (home / file).read_bytes()
         assert main(words_of(home, "--output", home / file, runs="a")) == 2
-        assert "must not be the file that training wrote" in capfd.readouterr().err
+        assert "must not be called as the file that training writes" in capfd.readouterr().err
         assert (home / file).read_bytes() == before
 
 

@@ -43,6 +43,9 @@ from pipeline.stream.records import Records
 PART = "unlabelled"  # of all rows of a table without a label
 
 
+_CLAIM = "prepared_of.txt"  # names the folder; whoever has it made the work folder
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Images:
     """What is to be predicted: a folder of images, and the table whose columns name them."""
@@ -81,7 +84,7 @@ def prepare_images(
     spec, render = _specs(images, manifest, columns, work)
     if not storage.is_folder(images.folder):
         raise SettingsError(f"--images must be a folder that is there, got {images.folder!r}")
-    _claim(work, storage.resolve(images.folder))
+    _claim(work, images.folder)
     if spec.table.csv == _listing(work):
         _write_listing(images, spec)
     plan, rows = make_plan(read_table(spec), spec, DEFAULT_ROWS_PER_SHARD)
@@ -100,6 +103,7 @@ def prepare_images(
     failed = write_failed(work, (size,), plan, rows)
     made = commit_size(work, size, plan, rows, render, images.max_failures)
     if failed == len(rows):
+        storage.remove_tree(size_folder(work, size))  # mended files are to be read again
         raise DataError(
             f"{images.folder}: images must be read to be predicted, got none of {failed:,} that "
             f"could be; {storage.join(work, 'failed.csv')} says why"
@@ -159,7 +163,7 @@ def _write_listing(images: Images, spec: DatasetSpec) -> None:
     if len(repeated):
         raise TableError(
             f"{images.folder}: file names without their ending must not repeat, got "
-            f"{repeated.iloc[0]!r} again ({len(repeated)} such files); rename them, or give --csv"
+            f"{len(repeated)} that do; rename them, or give --csv"
         )
     for note in notes:
         print(note)
@@ -168,9 +172,19 @@ def _write_listing(images: Images, spec: DatasetSpec) -> None:
     storage.write_text(spec.table.csv, text)
 
 
-def _claim(work: str, folder: str) -> None:
-    """Says whose images are prepared; what was prepared of another folder's is removed."""
-    path = storage.join(work, "images.txt")
+def _claim(work: str, images: str) -> None:
+    """Says whose images are prepared; what was prepared of another folder's is removed.
+
+    Raises:
+      SettingsError: the folder of work is somebody's own: it is removed at the end.
+    """
+    path, folder = storage.join(work, _CLAIM), storage.resolve(images)
+    is_theirs = folder == storage.resolve(work) or storage.is_inside(images, work)
+    if is_theirs or (storage.is_folder(work) and not storage.exists(path)):
+        raise SettingsError(
+            f"--output must leave {work} free, where images are prepared, got a folder that is "
+            "there already; give another name, or move it away"
+        )
     if not storage.write_new(path, folder) and storage.read_text(path) != folder:
         storage.remove_tree(work)
         storage.write_text(path, folder)

@@ -9,7 +9,12 @@ from pipeline import storage
 from pipeline.align import align
 from pipeline.combine import Ensemble, EnsembleError, logits_of, read_ensemble
 from pipeline.errors import SettingsError
-from pipeline.predictions import Predictions, make_predictions, output_classes
+from pipeline.predictions import (
+    Predictions,
+    make_predictions,
+    output_classes,
+    read_predictions,
+)
 from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest
 from pipeline.stream.augment.recipe import build_ops
@@ -168,7 +173,9 @@ def combine_members(
 
 
 def _judged_parts(member: Member, manifest: Manifest) -> set[str]:
-    """The parts that the run itself has predicted, on which ensembles choose."""
+    """The parts that ensembles choose on: those of the member's own file, or of its run's."""
     if not is_own_plan(member.run, manifest):
         return set()
+    if member.name.endswith(".parquet"):
+        return {*read_predictions(member.name).frame["part"]}
     return {part for table in member.run.folds.values() for part in table.frame["part"].unique()}

@@ -15,7 +15,6 @@ from trainer.precision import Precision
 from trainer.prediction.assign import OUT_OF_FOLD
 from trainer.prediction.average import Average
 from trainer.prediction.images import Images
-from trainer.run_folder import fold_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class Request:
     @property
     def what(self) -> str:
         """The word for what is predicted, in file names."""
-        return PurePath(self.images.folder).name or "images" if self.images else self.part
+        return f"images-{PurePath(self.images.folder).name}" if self.images else self.part
 
     def default_output(self, run: str) -> str:
         """`RUN/predictions-PART-VIEWS.parquet`."""
@@ -81,11 +80,8 @@ class Request:
         output = storage.join(self.output)
         if len(runs) > 1 and output in [self.default_output(run) for run in runs]:
             raise SettingsError(f"--output must not be a member's own file, got {self.output!r}")
-        for folder in folders:
-            parent = storage.parent(output)
-            is_folds = parent.startswith(fold_folder(folder, 0)[:-1])
-            if PurePath(output).name == PREDICTIONS_NAME and (parent == folder or is_folds):
-                raise SettingsError(
-                    f"--output must not be the file that training wrote, got {self.output!r}; "
-                    "leave it out, or give another name"
-                )
+        if PurePath(output).name == PREDICTIONS_NAME:  # by whatever way it leads into a run
+            raise SettingsError(
+                f"--output must not be called as the file that training writes, got "
+                f"{self.output!r}; leave it out, or give another name"
+            )

@@ -25,10 +25,7 @@ def main(argv: list[str]) -> int:
     module_path, order_path, answer_path = map(Path, argv)
     order = json.loads(order_path.read_text(encoding="utf-8"))
     start = time.perf_counter()
-    try:
-        answer = compile_module(module_path.read_text(encoding="utf-8"), **order)
-    except RuntimeError as error:  # what jaxlib raises for the compiler's own refusals
-        answer = {"refusal": str(error)}
+    answer = compile_module(module_path.read_text(encoding="utf-8"), **order)
     answer["seconds"] = time.perf_counter() - start
     answer_path.write_text(json.dumps(answer), encoding="utf-8")
     return 0
@@ -37,7 +34,10 @@ def main(argv: list[str]) -> int:
 def compile_module(
     text: str, *, topology: str, chip_config: str | None, program: str | None = None
 ) -> dict[str, Any]:
-    """The compiler's figures for one core; `program` names a file for the optimized HLO."""
+    """The compiler's figures for one core, or its refusal.
+
+    `program` names a file for the optimized HLO.
+    """
     from jax.experimental import topologies
     from jax.interpreters.mlir import make_ir_context
     from jaxlib import xla_client
@@ -50,7 +50,10 @@ def compile_module(
     options.num_replicas = options.num_partitions = 1
     with make_ir_context():
         module = ir.Module.parse(text)
-        compiled = core.client.compile(module, xla_client.DeviceList((core,)), options)
+        try:
+            compiled = core.client.compile(module, xla_client.DeviceList((core,)), options)
+        except RuntimeError as error:  # what jaxlib raises for the compiler's own refusals
+            return {"refusal": str(error)}
     memory, cost = compiled.get_compiled_memory_stats(), compiled.cost_analysis()
     [optimized] = compiled.hlo_modules()
     entry = optimized.to_string().partition("\nENTRY ")[2]
