@@ -92,7 +92,7 @@ def test_a_launchers_parameters_become_the_jobs_command_line():
     assert (flags.records, flags.adopt, flags.codes) == ("gs://some-bucket/out/256", True, None)
     engine = choose_engine(flags, job, {"records": flags.records})
     assert not engine.waits  # it writes the job and leaves
-    assert engine.folder == "gs://some-bucket/tmp/records-1"
+    assert engine.folder.startswith("gs://some-bucket/tmp/foldstream-jobs/records-1-")
     assert "--experiments=use_runner_v2" in engine.options
 
 
