@@ -115,6 +115,11 @@ def predictions_file(path: str) -> str:
     return storage.join(path) if path.endswith(".parquet") else storage.join(path, PREDICTIONS_NAME)
 
 
+def run_folder_of(path: str) -> str:
+    """The run folder that `path` names, which may be a predictions file in it."""
+    return storage.parent(path) if path.endswith(".parquet") else path
+
+
 def read_predictions(path: str) -> Predictions:
     """A predictions file, or the one of a run folder, checked.
 

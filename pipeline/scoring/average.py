@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.combine import Ensemble, EnsembleError, logits_of
+from pipeline.combine import Ensemble, EnsembleError, logits_of, weighted_sum
 from pipeline.predictions import output_classes
 from pipeline.records.label import LabelInfo
 
@@ -48,7 +48,5 @@ def check_ensemble(ensemble: Ensemble, label: LabelInfo, where: str) -> None:
 
 
 def _mean(members: Sequence[Floats]) -> Floats:
-    total = members[0].copy()
-    for member in members[1:]:
-        total += member
-    return np.asarray(total / len(members))
+    weights = np.ones((len(members), members[0].shape[1]))
+    return np.asarray(weighted_sum(members, weights) / len(members))

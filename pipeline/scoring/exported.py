@@ -17,6 +17,7 @@ from pipeline import storage
 from pipeline.combine import Ensemble
 from pipeline.errors import DataError, SettingsError
 from pipeline.images.render import RenderSpec
+from pipeline.predictions import run_folder_of
 from pipeline.records.label import LabelInfo, label_from_json
 from pipeline.settings import from_tables
 
@@ -76,7 +77,7 @@ def find_members(paths: Sequence[str], ensemble: Ensemble | None) -> tuple[Membe
       ExportError: a model is at fault, or of another label than the first.
     """
     names = list(ensemble.members) if ensemble else list(paths)
-    paths = paths or [_run_of(name) for name in names]
+    paths = paths or [run_folder_of(name) for name in names]
     if len(paths) != len(names):
         raise SettingsError(
             f"--models must be one for each of the ensemble's {len(names)} members, in their order "
@@ -185,11 +186,6 @@ def _find_models(path: str) -> tuple[ExportedModel, ...]:
         f"--models must be exported models ({MODEL_NAME}), or a run with export/foldK/, got "
         f"{path!r}, which has none; export it with trainer.export, which takes networks alone"
     )
-
-
-def _run_of(member: str) -> str:
-    """The run folder of an ensemble's member, which may be named by a predictions file in it."""
-    return storage.parent(member) if member.endswith(".parquet") else member
 
 
 def _digest(folder: str) -> str:

@@ -14,6 +14,7 @@ from pipeline.predictions import (
     make_predictions,
     output_classes,
     read_predictions,
+    run_folder_of,
 )
 from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest
@@ -97,8 +98,8 @@ def _member(request: Request, name: str, folder: str, records: Records) -> Membe
 
 
 def _run_of(member: str) -> str:
-    """The run folder of an ensemble's member, which may be its predictions' file."""
-    folder = storage.parent(member) if member.endswith(".parquet") else member
+    """The run folder of an ensemble's member, which is to be there."""
+    folder = run_folder_of(member)
     if not storage.exists(storage.join(folder, CONFIG_NAME)):
         raise SettingsError(
             f"--ensemble: members must be run folders to predict, got {member!r}; give each with "
