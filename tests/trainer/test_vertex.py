@@ -141,6 +141,7 @@ def test_a_trials_flags_are_settings_of_the_recipe():
     ("flags", "message"),
     [
         (("--tpu_type", "v5e-16"), "--tpu_type must be one of v2-8.*did you mean 'v5e-1'"),
+        (("--tpu_type", "v6e-8"), "--tpu_type must be one of v2-8.*JAX and PyTorch alone"),
         (("--records", "out/256"), "--records must be gs://BUCKET/…, got 'out/256'"),
         (("--run", "runs/b0"), "--run must be gs://BUCKET/…, got 'runs/b0'"),
         (("--package", "dist/x.tar.gz"), "--package must be gs://"),

@@ -26,6 +26,17 @@ class TpuType:
     source: str
 
 
+def _v5e(*, topology: str, cores: int) -> TpuType:
+    return TpuType(
+        topology=topology,
+        cores=cores,
+        memory_bytes=16 * _GIB,
+        flops=197e12,
+        bandwidth=819e9,
+        source="docs.cloud.google.com/tpu/docs/v5e",
+    )
+
+
 TPU_TYPES = {
     "v2-8": TpuType(
         topology="v2:2x2x1",
@@ -52,14 +63,9 @@ TPU_TYPES = {
         bandwidth=1200e9,
         source="docs.cloud.google.com/tpu/docs/v4",
     ),
-    "v5e-8": TpuType(
-        topology="v5e:2x4",
-        cores=8,
-        memory_bytes=16 * _GIB,
-        flops=197e12,
-        bandwidth=819e9,
-        source="docs.cloud.google.com/tpu/docs/v5e",
-    ),
+    "v5e-1": _v5e(topology="v5e:1x1", cores=1),
+    "v5e-4": _v5e(topology="v5e:2x2", cores=4),
+    "v5e-8": _v5e(topology="v5e:2x4", cores=8),
     "v6e-8": TpuType(
         topology="v6e:2x4",
         cores=8,

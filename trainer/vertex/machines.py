@@ -51,6 +51,11 @@ MACHINES: dict[str, Machine] = {
 
 def find_machine(tpu_type: str) -> Machine:
     """The machine of `--tpu_type`; SettingsError names the nearest."""
+    if tpu_type.startswith("v6e"):
+        raise SettingsError(
+            f"--tpu_type must be one of {', '.join(MACHINES)}, got {tpu_type!r}, for which Vertex "
+            "AI names JAX and PyTorch alone; take a v5e"
+        )
     if tpu_type not in MACHINES:
         raise SettingsError(
             f"--tpu_type must be one of {', '.join(MACHINES)}, got {tpu_type!r}; "
