@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from google.cloud.aiplatform_v1.types import (
@@ -14,6 +15,7 @@ from google.cloud.aiplatform_v1.types import (
 
 import trainer.vertex.__main__ as vertex
 from conftest import ROOT
+from pipeline import storage
 from pipeline.errors import DataError
 from trainer.config import load_config
 from trainer.task import build_parser as task_parser
@@ -178,14 +180,37 @@ def test_a_study_that_no_trial_could_run_is_refused(study, message, tmp_path, ca
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_a_submitted_job_finds_its_recipe_and_says_where_to_look(monkeypatch, capsys):
-    written, asked = {}, []
-    name = "projects/7/locations/us-central1/customJobs/123"
-    monkeypatch.setattr(vertex.storage, "write_text", written.__setitem__)
-    monkeypatch.setattr(vertex, "submit", lambda job, **about: asked.append((job, about)) or name)
+NAME = "projects/7/locations/us-central1/customJobs/123"
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """What is on gs://, by path: `storage` for the launcher and for the recipes that it reads."""
+    files = {}
+
+    def write_new(path, text):
+        return files.setdefault(path, text) is text
+
+    def read_text(path):
+        return files[path] if path.startswith("gs://") else Path(path).read_text()
+
+    monkeypatch.setattr(storage, "write_new", write_new)
+    monkeypatch.setattr(storage, "read_text", read_text)
+    return files
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """The jobs that were submitted, and to whom."""
+    asked = []
+    monkeypatch.setattr(vertex, "submit", lambda job, **about: asked.append((job, about)) or NAME)
+    return asked
+
+
+def test_a_submitted_job_finds_its_recipe_and_says_where_to_look(bucket, submitted, capsys):
     assert vertex.main([*FLAGS, "--set", "train.epochs=3"]) == 0
-    [(path, recipe)] = written.items()
-    [(job, about)] = asked
+    [(path, recipe)] = bucket.items()
+    [(job, about)] = submitted
     [pool] = job["job_spec"]["worker_pool_specs"]
     assert path in pool["container_spec"]["args"]
     assert "epochs = 3" in recipe
@@ -193,11 +218,28 @@ def test_a_submitted_job_finds_its_recipe_and_says_where_to_look(monkeypatch, ca
     assert "custom-jobs/locations/us-central1/123?project=some-project" in capsys.readouterr().out
 
 
-def test_a_refusal_of_the_service_is_one_line(monkeypatch, capsys):
+def test_the_same_recipe_begins_a_job_that_goes_on(bucket, submitted):
+    assert vertex.main(list(FLAGS)) == 0
+    before = dict(bucket)
+    assert vertex.main([*FLAGS, "--spot"]) == 0  # what is the machine's is not the recipe's
+    assert bucket == before
+    assert len(submitted) == 2
+
+
+def test_another_recipe_never_takes_the_place_of_a_running_jobs(bucket, submitted, capsys):
+    assert vertex.main(list(FLAGS)) == 0
+    before = dict(bucket)
+    assert vertex.main([*FLAGS, "--set", "train.epochs=3"]) == 2
+    assert (bucket, len(submitted)) == (before, 1)
+    error = capsys.readouterr().err
+    assert error.startswith("vertex: error: gs://some-bucket/runs/b0/config.toml: the recipe of a")
+    assert re.search(r"got another: train.epochs \(there \d+, asked 3\); give another --run", error)
+
+
+def test_a_refusal_of_the_service_is_one_line(bucket, monkeypatch, capsys):
     def refuse(job, **about):
         raise DataError("Vertex AI: 403 quota of TPU_V3 is 0")
 
-    monkeypatch.setattr(vertex.storage, "write_text", lambda *_: None)
     monkeypatch.setattr(vertex, "submit", refuse)
     assert vertex.main(list(FLAGS)) == 1
     assert capsys.readouterr().err == "vertex: error: Vertex AI: 403 quota of TPU_V3 is 0\n"

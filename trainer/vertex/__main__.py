@@ -4,10 +4,11 @@ r"""Trains a recipe on a TPU of Vertex AI, or lets its tuner search for a better
         --tpu_type v3-8 --run gs://BUCKET/runs/b0 --image IMAGE@sha256:… \
         --project PROJECT --region us-central1 [--study configs/study.toml] [--dry_run]
 
-The recipe is checked here, before anything is paid for, and copied into the run's folder. The
-predictions come to RUN/model. The same command again begins a job that goes on there. `--dry_run`
-prints the job as the API takes it, and submits and writes nothing. Exit codes: 0 begun or printed,
-1 Vertex AI refuses the job, 2 the command line, the recipe or the study is at fault.
+The recipe is checked here, before anything is paid for, and copied into the run's folder, where it
+stays: another one on the same RUN is refused. The predictions come to RUN/model. The same command
+again begins a job that goes on there. `--dry_run` prints the job as the API takes it, and submits
+and writes nothing. Exit codes: 0 begun or printed, 1 Vertex AI refuses the job, 2 the command line,
+the recipe or the study is at fault.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import re
 import sys
 from collections.abc import Sequence
 
-from pipeline import storage
 from pipeline.command_line import Parser, add_set_flag, run
 from pipeline.errors import SettingsError
-from pipeline.settings import to_toml
-from trainer.config import load_config
+from trainer.config import Config, load_config
 from trainer.strategy import check_replicas
 from trainer.vertex.job import Training, custom_job, tuning_job
 from trainer.vertex.machines import MACHINES, find_machine
+from trainer.vertex.recipe import keep_recipe
 from trainer.vertex.study import Study, read_study
 from trainer.vertex.submit import submit, to_json, where_to_look
 
@@ -80,20 +80,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_on_vertex(flags: argparse.Namespace) -> int:
     """Checks what can be checked here, then prints or submits the job."""
-    training, recipe, study = read_training(flags)
+    training, config, study = read_training(flags)
     job = custom_job(training) if study is None else tuning_job(training, study)
     is_study = study is not None
     if flags.dry_run:
         print(to_json(job, is_study=is_study))
         return 0
-    storage.write_text(training.config, recipe)
+    keep_recipe(training.config, config)
     name = submit(job, is_study=is_study, project=flags.project, region=flags.region)
     print(f"{name}\n{where_to_look(name, is_study=is_study, project=flags.project)}")
     return 0
 
 
-def read_training(flags: argparse.Namespace) -> tuple[Training, str, Study | None]:
-    """The training, its recipe as TOML, and the study if there is one.
+def read_training(flags: argparse.Namespace) -> tuple[Training, Config, Study | None]:
+    """The training, its recipe, and the study if there is one.
 
     Raises:
       SettingsError: a path, the recipe, the study or the batch on this machine.
@@ -127,7 +127,7 @@ def read_training(flags: argparse.Namespace) -> tuple[Training, str, Study | Non
         timeout_hours=flags.timeout_hours,
         allow_failures=flags.allow_failures,
     )
-    return training, to_toml(config), study
+    return training, config, study
 
 
 def _environment(words: Sequence[str]) -> dict[str, str]:
