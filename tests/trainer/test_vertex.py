@@ -1,5 +1,6 @@
 """`python -m trainer.vertex`: the job is what the API takes, and says what was asked for."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -8,38 +9,21 @@ import pytest
 from google.cloud.aiplatform_v1.types import (
     AcceleratorType,
     CustomJob,
-    HyperparameterTuningJob,
     Scheduling,
-    StudySpec,
 )
 
 import trainer.vertex.__main__ as vertex
-from conftest import ROOT
 from pipeline import storage
 from pipeline.errors import DataError
-from trainer.config import load_config
 from trainer.task import build_parser as task_parser
-from trainer.trial import as_overrides
 from trainer.vertex.machines import MACHINES
-
-IMAGE = "us-docker.pkg.dev/some-project/foldstream/trainer-tpu@sha256:" + 64 * "0"
-FLAGS = (
-    "--config", f"{ROOT}/configs/b0.toml", "--records", "gs://some-bucket/out/256",
-    "--run", "gs://some-bucket/runs/b0", "--image", IMAGE, "--tpu_type", "v3-8",
-    "--project", "some-project", "--region", "us-central1",
-)  # fmt: skip
-STUDY = ("--study", f"{ROOT}/configs/study.toml")
+from vertex_jobs import FLAGS, IMAGE, dry_run
 
 
 @pytest.fixture
 def printed(capsys):
     """The dry run of some flags as the API's own type, which refuses what it doesn't know."""
-
-    def read(kind, *flags):
-        assert vertex.main([*FLAGS, *flags, "--dry_run"]) == 0
-        return kind.from_json(capsys.readouterr().out)
-
-    return read
+    return functools.partial(dry_run, capsys)
 
 
 def test_a_training_is_one_tpu_that_trains_the_checked_recipe(printed):
@@ -110,35 +94,6 @@ def test_every_tpu_is_a_machine_of_the_api_on_one_host(printed, tpu_type):
     assert MACHINES[tpu_type].replicas == chips  # a core a replica on v2 and v3, a chip on v5e
 
 
-def test_a_study_is_a_search_over_the_recipe(printed):
-    job = printed(HyperparameterTuningJob, *STUDY)
-    assert (job.max_trial_count, job.parallel_trial_count, job.max_failed_trial_count) == (20, 2, 3)
-    [metric] = job.study_spec.metrics
-    assert metric.metric_id == "auc"
-    assert metric.goal == StudySpec.MetricSpec.GoalType.MAXIMIZE
-    rate, gamma, fusion = job.study_spec.parameters
-    assert rate.parameter_id == "optimizer.learning_rate"
-    assert (rate.double_value_spec.min_value, rate.double_value_spec.max_value) == (1e-4, 3e-3)
-    assert rate.scale_type == StudySpec.ParameterSpec.ScaleType.UNIT_LOG_SCALE
-    assert list(gamma.discrete_value_spec.values) == [1, 2, 3]
-    assert list(fusion.categorical_value_spec.values) == ["none", "concat"]
-    [pool] = job.trial_job_spec.worker_pool_specs
-    assert pool.container_spec.args[0] == "trainer.trial"
-
-
-def test_a_trials_flags_are_settings_of_the_recipe():
-    words = as_overrides(
-        ["--records", "gs://b/r", "--config=c.toml", "--optimizer.learning_rate=0.0003",
-         "--train.batch_size=64.0", "--model.fusion=none"]
-    )  # fmt: skip
-    flags = task_parser().parse(words)
-    assert flags.config == "c.toml"
-    config = load_config(None, flags.overrides)
-    assert config.optimizer.learning_rate == 0.0003
-    assert config.train.batch_size == 64
-    assert config.model.fusion is None
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -158,26 +113,6 @@ def test_what_is_wrong_is_told_before_anything_is_paid_for(flags, message, capsy
     error = capsys.readouterr().err
     assert error.startswith("vertex: error: ")
     assert re.search(message, error), error
-
-
-@pytest.mark.parametrize(
-    ("study", "message"),
-    [
-        ('[[parameter]]\nkey = "optimizer.lerning_rate"\nvalues = [1]', "lerning_rate = 1: .*did"),
-        ('[[parameter]]\nkey = "train.epochs"\nlow = 0\nhigh = 3\nis_whole = true',
-         "train.epochs = 0: .*epochs must be 1 or more, got 0"),
-        ('[[parameter]]\nkey = "loss.gamma"\nlow = 1.0', "low and high, or values"),
-        ('[[parameter]]\nkey = "loss.gamma"\nlow = 2.0\nhigh = 1.0', "low must be less than high"),
-        ('[[parameter]]\nkey = "loss.gamma"\nlow = 0.0\nhigh = 1.0\nscale = "log"', "above 0"),
-        ("parameter = []", "parameter must be given once or more"),
-        ('parallel = 30\n[[parameter]]\nkey = "loss.gamma"\nvalues = [1]', r"in 1-20, got 30"),
-    ],
-)  # fmt: skip
-def test_a_study_that_no_trial_could_run_is_refused(study, message, tmp_path, capsys):
-    path = tmp_path / "study.toml"
-    path.write_text(study)
-    assert vertex.main([*FLAGS, "--study", str(path), "--dry_run"]) == 2
-    assert re.search(message, capsys.readouterr().err)
 
 
 NAME = "projects/7/locations/us-central1/customJobs/123"

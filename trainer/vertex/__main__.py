@@ -107,7 +107,10 @@ def read_training(flags: argparse.Namespace) -> tuple[Training, Config, Study | 
     machine = find_machine(flags.tpu_type)
     config = load_config(flags.config, flags.overrides)
     check_replicas(machine.replicas, config.train.batch_size)
-    study = read_study(flags.study, flags.config, flags.overrides) if flags.study else None
+    study = None
+    if flags.study:
+        replicas = machine.replicas
+        study = read_study(flags.study, flags.config, flags.overrides, replicas=replicas)
     folder = flags.run.rstrip("/")
     training = Training(
         name=flags.name or folder.rpartition("/")[2],
