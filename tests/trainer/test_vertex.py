@@ -102,12 +102,21 @@ def test_every_tpu_is_a_machine_of_the_api_on_one_host(printed, tpu_type):
         (("--records", "out/256"), "--records must be gs://BUCKET/…, got 'out/256'"),
         (("--run", "runs/b0"), "--run must be gs://BUCKET/…, got 'runs/b0'"),
         (("--package", "dist/x.tar.gz"), "--package must be gs://"),
+        (("--run", "gs://b/runs"), "--run: a bucket's name must have 3 to 63 characters.*got 'b'"),
+        (("--records", f"gs://{64 * 'a'}/r"), "--records: a bucket's name must have 3 to 63"),
+        (("--run", "gs://Patients/runs"), "a-z, 0-9.*got 'Patients'"),
+        (("--run", "gs://some-bucket/my runs"), "without blanks, got 'gs://some-bucket/my runs'"),
+        (("--image", "us-docker.pkg.dev/p/f/trainer-tpu:latest"),
+         "--image must name its digest, IMAGE@sha256:.*got '.*:latest'.*; gcloud artifacts docker"),
+        (("--image", "trainer-tpu"), "--image must name its digest"),
+        (("--image", "trainer-tpu@sha256:12"), "--image must name its digest"),
+        (("--name", 129 * "n"), "--name must have 128 characters at most, got 129"),
         (("--timeout_hours", "0"), r"--timeout_hours must be in \(0, 168\], got 0"),
         (("--env", "A"), "--env must be NAME=VALUE, got 'A'"),
         (("--set", "train.batch_size=36"), "a multiple of the 8 replicas, got 36"),
         (("--set", "train.epoch=3"), "did you mean 'epochs'"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_told_before_anything_is_paid_for(flags, message, capsys):
     assert vertex.main([*FLAGS, *flags, "--dry_run"]) == 2
     error = capsys.readouterr().err
@@ -140,6 +149,11 @@ def submitted(monkeypatch):
     asked = []
     monkeypatch.setattr(vertex, "submit", lambda job, **about: asked.append((job, about)) or NAME)
     return asked
+
+
+def test_a_bucket_may_be_a_domain_longer_than_63_characters(printed):
+    bucket = f"{60 * 'a'}.example.com"
+    printed(CustomJob, "--run", f"gs://{bucket}/runs/b0")
 
 
 def test_a_submitted_job_finds_its_recipe_and_says_where_to_look(bucket, submitted, capsys):

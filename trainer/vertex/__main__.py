@@ -30,7 +30,9 @@ from trainer.vertex.submit import submit, to_json, where_to_look
 
 # TPUStrategy is best proven on the older Keras, which docker/trainer.Dockerfile holds as well.
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1"}
-_GS = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9](/\S*)?")
+_BUCKET = re.compile(r"[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]")
+_LONGEST = 63  # of a bucket's name, or of what its dots part; also Google's, as 3 and 222
+_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 def build_parser() -> Parser:
@@ -54,7 +56,9 @@ def build_parser() -> Parser:
     )
     group.add_argument("--timeout_hours", type=float, default=24, help="at most (default 24)")
     group = parser.add_argument_group("the program")
-    group.add_argument("--image", required=True, help="of docker/trainer.Dockerfile, by digest")
+    group.add_argument(
+        "--image", required=True, help="IMAGE@sha256:…, of docker/trainer.Dockerfile, by its digest"
+    )
     group.add_argument(
         "--package", help="gs://, an sdist of this package to install into another --image"
     )
@@ -99,9 +103,9 @@ def read_training(flags: argparse.Namespace) -> tuple[Training, Config, Study | 
       SettingsError: a path, the recipe, the study or the batch on this machine.
     """
     for flag in ("records", "run", "package"):
-        path = getattr(flags, flag)
-        if path is not None and not _GS.fullmatch(path):
-            raise SettingsError(f"--{flag} must be gs://BUCKET/…, got {path!r}")
+        if (path := getattr(flags, flag)) is not None:
+            _check_path(f"--{flag}", path)
+    _check_image(flags.image)
     if not 0 < flags.timeout_hours <= 168:
         raise SettingsError(f"--timeout_hours must be in (0, 168], got {flags.timeout_hours:g}")
     machine = find_machine(flags.tpu_type)
@@ -112,8 +116,11 @@ def read_training(flags: argparse.Namespace) -> tuple[Training, Config, Study | 
         replicas = machine.replicas
         study = read_study(flags.study, flags.config, flags.overrides, replicas=replicas)
     folder = flags.run.rstrip("/")
+    name = flags.name or folder.rpartition("/")[2]
+    if len(name) > 128:
+        raise SettingsError(f"--name must have 128 characters at most, got {len(name)}")
     training = Training(
-        name=flags.name or folder.rpartition("/")[2],
+        name=name,
         folder=folder,
         records=flags.records,
         config=f"{folder}/config.toml",
@@ -131,6 +138,30 @@ def read_training(flags: argparse.Namespace) -> tuple[Training, Config, Study | 
         allow_failures=flags.allow_failures,
     )
     return training, config, study
+
+
+def _check_path(flag: str, path: str) -> None:
+    """As https://cloud.google.com/storage/docs/buckets#naming asks."""
+    if not path.startswith("gs://"):
+        raise SettingsError(f"{flag} must be gs://BUCKET/…, got {path!r}")
+    if re.search(r"\s", path):
+        raise SettingsError(f"{flag} must be without blanks, got {path!r}")
+    bucket = path.removeprefix("gs://").partition("/")[0]
+    if not _BUCKET.fullmatch(bucket) or max(map(len, bucket.split("."))) > _LONGEST:
+        raise SettingsError(
+            f"{flag}: a bucket's name must have 3 to {_LONGEST} characters (up to 222 with dots), "
+            f"a-z, 0-9, -, _ and ., the first and last a letter or a digit, got {bucket!r}"
+        )
+
+
+def _check_image(image: str) -> None:
+    """A job that begins again on another machine must find the same program there."""
+    if not _DIGEST.fullmatch(image):
+        raise SettingsError(
+            f"--image must name its digest, IMAGE@sha256:…, got {image!r}: a tag may be another "
+            "image when the job begins again; gcloud artifacts docker images describe "
+            "IMAGE:TAG --format 'value(image_summary.fully_qualified_digest)' tells it"
+        )
 
 
 def _environment(words: Sequence[str]) -> dict[str, str]:
