@@ -5,11 +5,19 @@ import re
 import shlex
 
 import pytest
+from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob
 
+import trainer.vertex.__main__ as vertex
 from conftest import ROOT
 
 TEXT = (ROOT / "docs" / "cloud.md").read_text(encoding="utf-8")
-NAMES = {"PROJECT": "some-project", "REGION": "us-central1", "BUCKET": "some-bucket"}
+NAMES = {
+    "PROJECT": "some-project",
+    "REGION": "us-central1",
+    "BUCKET": "some-bucket",
+    "TRAINER": "trainer@some-project.iam.gserviceaccount.com",
+    "TPU": "us-central1-docker.pkg.dev/some-project/foldstream/trainer-tpu@sha256:" + 64 * "0",
+}
 
 
 def commands():
@@ -35,6 +43,22 @@ def test_a_command_of_the_page_is_one_that_its_parser_takes(module, words):
     for name in ("spec", "config", "study"):
         path = getattr(flags, name, None)
         assert path is None or (ROOT / path).exists(), path
+
+
+TO_VERTEX = [words for module, words in commands() if module == "trainer.vertex"]
+
+
+def test_the_page_sends_jobs_and_a_study_to_vertex():
+    assert len(TO_VERTEX) > 2
+    assert any("--study" in words for words in TO_VERTEX)
+
+
+@pytest.mark.parametrize("words", TO_VERTEX, ids=lambda words: words[words.index("--run") + 1])
+def test_a_job_of_the_page_is_one_that_would_be_sent(words, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert vertex.main([*words, "--dry_run"]) == 0
+    kind = HyperparameterTuningJob if "--study" in words else CustomJob
+    assert kind.from_json(capsys.readouterr().out).display_name
 
 
 def test_the_page_has_every_stage():
