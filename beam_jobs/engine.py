@@ -25,14 +25,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner, DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
+from beam_jobs.beam_options import as_beam_flags
 from beam_jobs.local import Workers, choose_workers, run_dask, run_local
 from beam_jobs.run_flags import DATAFLOW_FLAGS
 from pipeline import storage
 from pipeline.errors import DataError, SettingsError
-from pipeline.settings import nearest
 
 # An image of 1 MB takes some 50 ms to come from GCS and 5 ms to decode: an estimate, not measured.
 _DATAFLOW_THREADS = 16
+# One bundle at a time in a process, of which there is one a core: a shard's threads are ours.
+_ONE_BUNDLE = "--number_of_worker_harness_threads=1"
 _JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -258,7 +260,7 @@ def choose_engine(flags: argparse.Namespace, name: str, paths: Mapping[str, str 
         )
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     return DataflowEngine(
-        options=_options(given, flags.dataflow_option),
+        options=(*as_beam_flags(given, flags.dataflow_option), _ONE_BUNDLE),
         # New each time: what an earlier job of this name left there must end no other one.
         folder=f"{flags.temp_location.rstrip('/')}/foldstream-jobs/"
         f"{given['job_name']}-{secrets.token_hex(4)}",
@@ -272,20 +274,3 @@ def _job_name(name: str) -> str:
     """Of this job alone: its folder under `--temp_location` is named so."""
     now = datetime.datetime.now(datetime.UTC)
     return f"{name.replace('_', '-')}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _options(given: Mapping[str, Any], further: list[str]) -> tuple[str, ...]:
-    """As Beam parses them, each known to it: it would drop a misspelt one with a warning."""
-    words = [f"--{flag}" if value is True else f"--{flag}={value}" for flag, value in given.items()]
-    words += [f"--{option}" for option in further]
-    # One bundle at a time in a process, of which there is one a core: a shard's threads are ours.
-    words.append("--number_of_worker_harness_threads=1")
-    known = PipelineOptions([]).get_all_options()
-    for option in further:
-        option_name = option.partition("=")[0]
-        if option_name not in known:
-            raise SettingsError(
-                f"--dataflow_option must name an option of Beam's, got {option_name}; "
-                f"{nearest(option_name, known)}"
-            )
-    return tuple(words)

@@ -5,30 +5,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from pipeline.command_line import Parser
 
 RUNNERS = ("local", "dask", "dataflow")
 
-# Flags of Dataflow's own, passed on under the same names: what each is, and whether it is a switch.
-DATAFLOW_FLAGS: dict[str, tuple[str, bool]] = {
-    "project": ("the Cloud project that pays", False),
-    "region": ("such as us-central1; the bucket's own, or each image crosses a border", False),
-    "temp_location": ("gs://BUCKET/FOLDER for what workers hand on to one another", False),
-    "staging_location": ("gs://BUCKET/FOLDER for the code (default: as --temp_location)", False),
-    "setup_file": ("./setup.py: workers install this package as they start", False),
-    "sdk_container_image": ("the workers' image in place of it, of docker/beam.Dockerfile", False),
-    "service_account_email": ("whom workers act as", False),
-    "machine_type": ("of a worker, such as n2-standard-4", False),
-    "disk_size_gb": ("of a worker", False),
-    "num_workers": ("at the start", False),
-    "max_num_workers": ("at most; a worker has a shard a core in hand", False),
-    "network": ("default: Dataflow's", False),
-    "subnetwork": ("regions/REGION/subnetworks/NAME", False),
-    "no_use_public_ips": ("workers without addresses outside; the subnetwork needs Google's", True),
-    "worker_zone": ("default: as Dataflow finds room", False),
-    "job_name": ("lower-case letters, digits and hyphens (default: JOB-DATE-TIME)", False),
-    "labels": ("KEY=VALUE of the bill", False),
-    "template_location": ("where a Flex Template's launcher writes the job", False),
+
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    """One of Dataflow's own flags, passed on to Beam."""
+
+    text: str  # what it is
+    also: str | None = None  # Beam's other spelling
+    is_switch: bool = False
+    is_list: bool = False  # may be repeated
+
+
+DATAFLOW_FLAGS: dict[str, _Flag] = {
+    "project": _Flag("the Cloud project that pays"),
+    "region": _Flag("such as us-central1; the bucket's own, or each image crosses a border"),
+    "temp_location": _Flag("gs://BUCKET/FOLDER for what workers hand on to one another"),
+    "staging_location": _Flag("gs://BUCKET/FOLDER for the code (default: as --temp_location)"),
+    "setup_file": _Flag("./setup.py: workers install this package as they start"),
+    "sdk_container_image": _Flag("the workers' image in place of it, of docker/beam.Dockerfile"),
+    "service_account_email": _Flag("whom workers act as"),
+    "machine_type": _Flag("of a worker, such as n2-standard-4", also="worker_machine_type"),
+    "disk_size_gb": _Flag("of a worker"),
+    "num_workers": _Flag("at the start"),
+    "max_num_workers": _Flag("at most; a worker has a shard a core in hand"),
+    "network": _Flag("default: Dataflow's"),
+    "subnetwork": _Flag("regions/REGION/subnetworks/NAME"),
+    "no_use_public_ips": _Flag(
+        "workers without addresses outside; the subnetwork needs Google's", is_switch=True
+    ),
+    "worker_zone": _Flag("default: as Dataflow finds room"),
+    "job_name": _Flag("lower-case letters, digits and hyphens (default: JOB-DATE-TIME)"),
+    # Beam's other spelling, `--label`, names a dataset's column here.
+    "labels": _Flag("KEY=VALUE of the bill; may be repeated", is_list=True),
+    "template_location": _Flag("where a Flex Template's launcher writes the job"),
 }
 
 
@@ -43,11 +58,10 @@ def add_run_flags(parser: Parser) -> None:
     )
     group.add_argument("--workers", type=int, help="processes here (default: as the cores ask for)")
     group = parser.add_argument_group("on Dataflow (docs/cloud.md)")
-    for flag, (text, is_switch) in DATAFLOW_FLAGS.items():
-        if is_switch:
-            group.add_argument(f"--{flag}", action="store_true", help=text)
-        else:
-            group.add_argument(f"--{flag}", help=text)
+    for name, flag in DATAFLOW_FLAGS.items():
+        spellings = [f"--{name}"] if flag.also is None else [f"--{name}", f"--{flag.also}"]
+        kind = "store_true" if flag.is_switch else "append" if flag.is_list else "store"
+        group.add_argument(*spellings, action=kind, help=flag.text)
     group.add_argument(
         "--dataflow_option",
         action="append",

@@ -55,33 +55,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def job_flags(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The job and its command line from a launcher's `--name=value`.
+    """The job and its command line from a launcher's `--name=value`, or `--name` of a switch.
 
     A value that is empty stands for a parameter left out, commas part the values of a list. What
     the job's parser doesn't know is Beam's, and is passed on as such.
+
+    Raises:
+      SettingsError: no job is named, or a parameter is none or not of its kind.
     """
-    given = dict(_parameter(word) for word in words)
-    job = given.pop("job", "")
+    given = [(name, value) for name, value in map(_parameter, words) if value != ""]
+    job = dict(given).get("job") or ""
     if job not in JOBS:
         raise SettingsError(f"job must be one of {', '.join(JOBS)}, got {job!r}")
-    given["runner"] = "dataflow"  # the launcher says DataflowRunner
-    actions = {_name(action): action for action in parser_of(job)._actions}
-    flags, positionals = [], {}
-    for name, value in given.items():
-        action = actions.get(name)
-        if value == "":
+    parser, positionals = parser_of(job), {}
+    flags = ["--runner=dataflow"]  # the launcher says DataflowRunner
+    order = [action.dest for action in parser._actions if not action.option_strings]
+    for name, value in given:
+        if name in ("job", "runner"):
             continue
-        if action is None:
-            flags.append(f"--dataflow_option={name}={value}")
-        elif not action.option_strings:
+        if name in order and value is not None:
             positionals[name] = value
-        elif action.nargs == "+":
-            flags += [f"--{name}", *value.split(",")]
-        elif action.nargs != 0:
-            flags.append(f"--{name}={value}")
-        elif value.lower() == "true":
-            flags.append(f"--{name}")
-    order = [name for name, action in actions.items() if not action.option_strings]
+        elif action := parser._option_string_actions.get(f"--{name}"):
+            flags += _flag(action, name, value)
+        else:
+            flags.append(f"--dataflow_option={name}" + ("" if value is None else f"={value}"))
     return job, [*(positionals[name] for name in order if name in positionals), *flags]
 
 
@@ -140,14 +137,28 @@ def _describe(action: argparse.Action) -> dict[str, Any]:
 
 def _name(action: argparse.Action) -> str:
     """As the user types it, without the hyphens."""
-    return action.option_strings[-1].lstrip("-") if action.option_strings else action.dest
+    long = [word for word in action.option_strings if word.startswith("--")]
+    return long[0].removeprefix("--") if long else action.dest
 
 
-def _parameter(word: str) -> tuple[str, str]:
+def _flag(action: argparse.Action, name: str, value: str | None) -> list[str]:
+    """A parameter as a flag of the job's own."""
+    if value is None:
+        return [f"--{name}"]
+    if action.nargs == "+":
+        return [f"--{name}", *value.split(",")]
+    if action.nargs != 0:
+        return [f"--{name}={value}"]
+    if value.lower() not in ("true", "false"):
+        raise SettingsError(f"{name} must be true or false, got {value!r}")
+    return [f"--{name}"] if value.lower() == "true" else []
+
+
+def _parameter(word: str) -> tuple[str, str | None]:
     name, equals, value = word.partition("=")
     if not name.startswith("--"):
         raise SettingsError(f"a parameter must be --name=value, got {word!r}")
-    return name[2:], value if equals else "true"
+    return name[2:], value if equals else None
 
 
 def _write(folders: Sequence[str]) -> int:
