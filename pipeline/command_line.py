@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from pipeline.errors import DataError, SettingsError
 from pipeline.settings import nearest
+from pipeline.storage_refusals import storage_refusal
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,6 +90,12 @@ def run(name: str, job: Callable[[], int]) -> int:
         return 2
     except DataError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        refusal = storage_refusal(error)
+        if refusal is None:  # a fault of ours: its stack tells where
+            raise
+        print(f"{name}: error: {refusal}", file=sys.stderr)
         return 1
 
 
