@@ -146,7 +146,7 @@ def read_manifest(folder: str) -> Manifest:
             f"{path}: no such file: the records are missing or not complete; "
             "run make_records with the same flags to finish them"
         ) from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # no other ValueError: a refusal
         raise ManifestError(f"{path}: not valid JSON: {error}") from error
     version = tables.pop("schema_version", None)
     if version != SCHEMA_VERSION:

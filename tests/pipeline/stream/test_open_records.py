@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
+from pipeline import storage
 from pipeline.records.manifest import ManifestError
 from pipeline.records.tfrecord import RecordError
+from pipeline.storage.backend import StorageError
 from pipeline.stream.records import check_shards, open_records
 from records_factory import write_toy_records
 
@@ -67,3 +69,19 @@ def test_opening_records_does_without_tensorflow():
     code = "import sys, pipeline.stream.records; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_manifest_that_may_not_be_read_is_not_called_damaged(monkeypatch):
+    def refuse(path):
+        raise StorageError(f"{path}: access must be granted, got 403")
+
+    monkeypatch.setattr(storage, "read_bytes", refuse)
+    with pytest.raises(StorageError, match=r"^gs://some-bucket/r/manifest.json: access must be"):
+        open_records("gs://some-bucket/r")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00{"])
+def test_a_manifest_that_is_no_json_is_named(content, tmp_path):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(ManifestError, match=r"manifest.json: not valid JSON"):
+        open_records(str(tmp_path))
