@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import subprocess
 
 import pytest
 from google.cloud.aiplatform_v1.types import CustomJob, HyperparameterTuningJob
@@ -59,6 +60,47 @@ def test_a_job_of_the_page_is_one_that_would_be_sent(words, monkeypatch, capsys)
     assert vertex.main([*words, "--dry_run"]) == 0
     kind = HyperparameterTuningJob if "--study" in words else CustomJob
     assert kind.from_json(capsys.readouterr().out).display_name
+
+
+ON = {
+    "projects": "project",
+    "storage buckets": "bucket",
+    "artifacts repositories": "repository",
+    "iam service-accounts": "accounts",
+}
+GCLOUD = """set -eu
+gcloud() { if [ "$1" = config ]; then echo me@some.where; else echo "$@" >> "$TOLD"; fi }
+"""
+
+
+def roles_of_the_table():
+    """(account, role, on what) of each line that gives roles."""
+    given, account = set(), ""
+    for who, roles, on in re.findall(r"^\| ([^|]*)\| (`roles/[^|]*)\| ([^|]*) \|", TEXT, re.M):
+        account = who.strip(" `") or account
+        given |= {(account, role, on) for role in re.findall(r"roles/[\w.]+", roles)}
+    return given
+
+
+def test_the_commands_give_the_roles_of_the_table_and_no_more(tmp_path):
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    names, roles = blocks[0], next(block for block in blocks if "add-iam-policy" in block)
+    told = tmp_path / "told"
+    command = ["bash", "-c", GCLOUD + names + roles]
+    subprocess.run(command, env={"TOLD": str(told)}, check=True, timeout=60)
+    given, acted_as = set(), set()
+    for line in told.read_text().splitlines():
+        if "add-iam-policy-binding" not in line:
+            continue
+        what, _, words = line.partition(" add-iam-policy-binding ")
+        [member] = re.findall(r"--member=\w+:([^@]+)@", words)
+        [role] = re.findall(r"--role=(\S+)", words)
+        given.add(("you" if member == "me" else member, role, ON[what]))
+        if ON[what] == "accounts":
+            acted_as.add(words.partition("@")[0])
+    assert given == roles_of_the_table()
+    made = set(re.findall(r"service-accounts create (\S+)", TEXT))
+    assert acted_as == made == {account for account, _, _ in given} - {"you"}
 
 
 def test_the_page_has_every_stage():
