@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import Forbidden, ServiceUnavailable
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.aiplatform_v1 import JobServiceClient
 from google.cloud.aiplatform_v1.types import (
     AcceleratorType,
     CustomJob,
@@ -14,9 +17,9 @@ from google.cloud.aiplatform_v1.types import (
 
 import trainer.vertex.__main__ as vertex
 from pipeline import storage
-from pipeline.errors import DataError
 from trainer.task import build_parser as task_parser
 from trainer.vertex.machines import MACHINES
+from trainer.vertex.submit import RefusedError
 from vertex_jobs import FLAGS, IMAGE, dry_run
 
 
@@ -124,6 +127,13 @@ def test_what_is_wrong_is_told_before_anything_is_paid_for(flags, message, capsy
     assert re.search(message, error), error
 
 
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
 NAME = "projects/7/locations/us-central1/customJobs/123"
 
 
@@ -140,6 +150,7 @@ def bucket(monkeypatch):
 
     monkeypatch.setattr(storage, "write_new", write_new)
     monkeypatch.setattr(storage, "read_text", read_text)
+    monkeypatch.setattr(storage, "remove", files.pop)
     return files
 
 
@@ -185,13 +196,37 @@ def test_another_recipe_never_takes_the_place_of_a_running_jobs(bucket, submitte
     assert re.search(r"got another: train.epochs \(there \d+, asked 3\); give another --run", error)
 
 
-def test_a_refusal_of_the_service_is_one_line(bucket, monkeypatch, capsys):
-    def refuse(job, **about):
-        raise DataError("Vertex AI: 403 quota of TPU_V3 is 0")
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch):
+    """A client asks for none, and reaches nobody."""
+    anonymous = AnonymousCredentials()
+    monkeypatch.setattr("google.auth.default", lambda **_: (anonymous, "some-project"))
 
-    monkeypatch.setattr(vertex, "submit", refuse)
+
+def test_a_refusal_of_the_service_is_one_line(bucket, monkeypatch, capsys):
+    monkeypatch.setattr(JobServiceClient, "create_custom_job", raising(Forbidden("no quota")))
     assert vertex.main(list(FLAGS)) == 1
-    assert capsys.readouterr().err == "vertex: error: Vertex AI: 403 quota of TPU_V3 is 0\n"
+    assert capsys.readouterr().err == "vertex: error: Vertex AI: 403 no quota\n"
+
+
+def test_a_recipe_whose_job_was_refused_stands_in_no_others_way(bucket, monkeypatch):
+    monkeypatch.setattr(JobServiceClient, "create_custom_job", raising(Forbidden("no quota")))
+    assert vertex.main(list(FLAGS)) == 1
+    assert not bucket
+
+
+def test_a_recipe_whose_job_may_have_begun_stays(bucket, monkeypatch, capsys):
+    monkeypatch.setattr(JobServiceClient, "create_custom_job", raising(ServiceUnavailable("busy")))
+    assert vertex.main(list(FLAGS)) == 1
+    assert len(bucket) == 1
+    assert "503 busy; whether the job has begun, the console" in capsys.readouterr().err
+
+
+def test_a_refusal_leaves_the_recipe_of_an_earlier_job(bucket, submitted, monkeypatch):
+    assert vertex.main(list(FLAGS)) == 0
+    monkeypatch.setattr(vertex, "submit", raising(RefusedError("no quota")))
+    assert vertex.main(list(FLAGS)) == 1
+    assert len(bucket) == 1
 
 
 def test_the_printed_job_names_its_enums(capsys):

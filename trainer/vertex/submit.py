@@ -10,6 +10,11 @@ from typing import Any
 
 from pipeline.errors import DataError
 
+
+class RefusedError(DataError):
+    """Vertex AI has begun no job."""
+
+
 _CONSOLE = "https://console.cloud.google.com/vertex-ai/training"
 
 
@@ -29,9 +34,10 @@ def submit(job: dict[str, Any], *, is_study: bool, project: str, region: str) ->
     """Begins the job; its resource name.
 
     Raises:
-      DataError: Vertex AI refuses it, in its own words.
+      RefusedError: Vertex AI refuses it, in its own words.
+      DataError: it gives no answer that says whether the job has begun.
     """
-    from google.api_core.exceptions import GoogleAPIError
+    from google.api_core.exceptions import ClientError, GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.aiplatform_v1 import JobServiceClient
 
@@ -47,8 +53,12 @@ def submit(job: dict[str, Any], *, is_study: bool, project: str, region: str) ->
             )
         else:
             begun = client.create_custom_job(parent=parent, custom_job=made)
-    except (GoogleAPIError, GoogleAuthError) as error:
-        raise DataError(f"Vertex AI: {error}") from error
+    except (ClientError, GoogleAuthError) as error:
+        raise RefusedError(f"Vertex AI: {error}") from error
+    except GoogleAPIError as error:
+        raise DataError(
+            f"Vertex AI: {error}; whether the job has begun, the console tells"
+        ) from error
     return str(begun.name)
 
 
