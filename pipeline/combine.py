@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 
 Probs = npt.NDArray[np.float64]
 Scale = Literal["prob", "log_odds", "rank"]
@@ -195,12 +195,13 @@ def read_ensemble(path: str) -> Ensemble:
     """The ensemble of a file.
 
     Raises:
-      EnsembleError: there is none, or it is not one.
+      SettingsError: there is no such file.
+      EnsembleError: it is not one.
     """
     try:
         return ensemble_from_json(storage.read_text(path), path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise EnsembleError(
+        raise SettingsError(
             f"{path}: no such file; give what trainer.ensemble wrote as .json"
         ) from error
 

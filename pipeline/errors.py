@@ -5,7 +5,7 @@ Everything else that is raised is a fault of ours and keeps its stack.
 
 
 class SettingsError(ValueError):
-    """The command line or a config is at fault: exit code 2."""
+    """The command line or a config is at fault, or names what is not there: exit code 2."""
 
 
 class DataError(ValueError):

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.records.label import LabelInfo, label_from_json
 
 SCHEMA_VERSION = 1
@@ -124,13 +124,15 @@ def read_predictions(path: str) -> Predictions:
     """A predictions file, or the one of a run folder, checked.
 
     Raises:
-      PredictionsError: there is none, it is not one, or its table is at fault.
+      SettingsError: what `path` names is not there.
+      PredictionsError: the run has none yet, the file is none, or its table is at fault.
     """
     file = predictions_file(path)
     try:
         table = pq.read_table(io.BytesIO(storage.read_bytes(file)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise PredictionsError(
+        is_run = not path.endswith(".parquet") and storage.exists(path)
+        raise (PredictionsError if is_run else SettingsError)(
             f"{file}: no such file; give a run folder whose folds are trained, or a .parquet file"
         ) from error
     except pa.ArrowInvalid as error:

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.records.features import Feature, features_from_json, features_to_json
 from pipeline.records.label import LabelInfo as LabelInfo
 from pipeline.records.label import LabelKind as LabelKind
@@ -126,7 +126,8 @@ def read_manifest(folder: str) -> Manifest:
     """The manifest of the record set in `folder` (`OUT/SIZE`).
 
     Raises:
-      ManifestError: there is none (the set is not complete), it is damaged, or of a newer schema.
+      SettingsError: there is no such folder.
+      ManifestError: it has none (the set is not complete), a damaged one, or of a newer schema.
     """
     path = storage.join(folder, MANIFEST_NAME)
     try:
@@ -141,6 +142,11 @@ def read_manifest(folder: str) -> Manifest:
             sets = " or ".join(storage.join(folder, name) for name in below)
             raise ManifestError(
                 f"{folder}: the records of one size must be named: {sets}"
+            ) from error
+        if not storage.exists(folder):
+            raise SettingsError(
+                f"{folder}: records must be a folder that is there, such as OUT/256, got none of "
+                "that name"
             ) from error
         raise ManifestError(
             f"{path}: no such file: the records are missing or not complete; "

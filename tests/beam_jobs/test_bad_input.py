@@ -101,7 +101,7 @@ IMAGES = [
 ]  # fmt: skip
 
 TABLES = [
-    BadTable("no such file", str, {"csv": "none.csv"}, 1, "none.csv: no such file"),
+    BadTable("no such file", str, {"csv": "none.csv"}, 2, "none.csv: no such file"),
     BadTable("no rows", lambda t: t.splitlines()[0], {}, 1, "the table must have rows, got none"),
     BadTable("a column that is not there", str, {"group": "patient"}, 1,
              "no column 'patient' (named by table.group); did you mean 'patient_id'?"),

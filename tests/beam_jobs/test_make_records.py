@@ -207,7 +207,7 @@ def test_another_plan_in_the_same_output_is_refused(made, capsys):
 @pytest.mark.parametrize(
     ("over", "code", "message"),
     [
-        ({"csv": "none.csv"}, 1, "none.csv: no such file"),
+        ({"csv": "none.csv"}, 2, "none.csv: no such file"),
         ({"group": "patient"}, 1, "no column 'patient' (named by table.group); did you mean"),
         ({"fit": "squash"}, 2, "fit must be one of"),
         ({"quality": "0"}, 2, "quality must be in"),

@@ -197,13 +197,13 @@ def test_a_value_that_no_model_met_is_told_of(made, tmp_path, capsys):
         ({"models": "none"}, 2, "--models must be exported models (model.json), or a run"),
         ({"output": "s.txt"}, 2, "--output must end in .csv or .parquet, got 's.txt'"),
         ({"images": "none"}, 2, "--images must be a folder that is there, got 'none'"),
-        ({"csv": "none.csv"}, 1, "none.csv: no such file"),
+        ({"csv": "none.csv"}, 2, "none.csv: no such file"),
         ({"id": "image"}, 1, "no column 'image' (named by table.id); did you mean 'image_name'?"),
         ({"csv": None, "id": "x"}, 2, "--id must be given with --csv"),
         ({"fit": "squash"}, 2, "fit must be one of"),
         ({"batch_size": "0"}, 2, "--batch_size must be 1 or more, got 0"),
         ({"max_failures": "2"}, 2, "--max_failures must be in [0, 1], got 2"),
-        ({"ensemble": "none.json"}, 1, "none.json: no such file"),
+        ({"ensemble": "none.json"}, 2, "none.json: no such file"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(made, tmp_path, capsys, over, code, message):

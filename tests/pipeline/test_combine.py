@@ -19,6 +19,7 @@ from pipeline.combine import (
     rank_reference,
     read_ensemble,
 )
+from pipeline.errors import SettingsError
 
 SCALES = ("prob", "log_odds", "rank")
 KINDS = ("binary", "multiclass", "multilabel")
@@ -162,7 +163,7 @@ def test_a_damaged_file_is_refused_by_name(text, message):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(EnsembleError, match="no such file; give what"):
+    with pytest.raises(SettingsError, match="no such file; give what"):
         read_ensemble(str(tmp_path / "e.json"))
 
 

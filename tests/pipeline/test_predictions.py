@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import SettingsError
 from pipeline.predictions import (
     PredictionsError,
     concatenate,
@@ -86,6 +87,8 @@ def test_a_missing_column_is_named(tmp_path):
 def test_a_missing_or_foreign_file_is_told_with_the_fix(tmp_path):
     with pytest.raises(PredictionsError, match="no such file; give a run folder"):
         read_predictions(str(tmp_path))
+    with pytest.raises(SettingsError, match="no such file; give a run folder"):
+        read_predictions(str(tmp_path / "none"))
     (tmp_path / "text.parquet").write_text("row,id")
     with pytest.raises(PredictionsError, match="not a Parquet file"):
         read_predictions(str(tmp_path / "text.parquet"))

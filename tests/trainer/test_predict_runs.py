@@ -166,7 +166,7 @@ def test_runs_that_do_not_go_together_are_refused(home, tmp_path, capfd):
 
 
 def test_a_run_that_is_not_there_or_not_complete_is_told(home, tmp_path, capfd):
-    assert main(words_of(tmp_path, runs="a")) == 1  # records first: there are none
+    assert main(words_of(tmp_path, runs="a")) == 2  # records first: there are none
     words = ["--records", f"{home}/records"]
     assert main(["--run", str(tmp_path), *words]) == 2
     assert "--run must be a run folder, which has a config.toml" in capfd.readouterr().err

@@ -19,6 +19,7 @@ import pandas as pd
 from pipeline import storage
 from pipeline.dataset.labels import TableError
 from pipeline.dataset.spec import FOLDER_COLUMNS, FoldersSpec
+from pipeline.errors import SettingsError
 from pipeline.settings import nearest
 
 IMAGE_SUFFIXES = frozenset(
@@ -33,11 +34,11 @@ _OTHER_PARTS = "images are in no folder of folders.parts"
 def list_folders(spec: FoldersSpec) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The table of a tree, in order of path, and a line for whatever was passed over.
 
-    An image outside every class folder has the class "", which is unknown. TableError for a root or
-    a part that is not there, a link that leaves the root, or no image at all.
+    An image outside every class folder has the class "", which is unknown. SettingsError for a root
+    that is not there; TableError for such a part, a link that leaves the root, or no image at all.
     """
     if not storage.is_folder(spec.root):
-        raise TableError(f"{spec.root}: folders.root must be a folder, got none of that name")
+        raise SettingsError(f"{spec.root}: folders.root must be a folder, got none of that name")
     for part in spec.parts:
         if not storage.is_folder(storage.join(spec.root, part)):
             files = storage.list_sizes(spec.root)

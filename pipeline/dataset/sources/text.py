@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.dataset.labels import TableError
+from pipeline.errors import SettingsError
 
 Format = Literal["csv", "gzip", "parquet"]
 
@@ -29,12 +30,12 @@ _BLOCK_BYTES = 1 << 24  # the longest row that is read
 
 
 def table_format(path: str) -> Format:
-    """What the first bytes of a table say that it is."""
+    """What the first bytes of a table say that it is; SettingsError where there is none."""
     try:
         with storage.open_read(path) as file:
             start = file.read(4)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise TableError(f"{path}: no such file") from error
+        raise SettingsError(f"{path}: no such file") from error
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "csv")
 
 

@@ -31,6 +31,7 @@ from pipeline.dataset.sources.text import (
     table_format,
 )
 from pipeline.dataset.spec import TableSpec, ValuesSpec
+from pipeline.errors import SettingsError
 from pipeline.records.values import Span, ValuesSource, cut_row
 from pipeline.settings import nearest
 
@@ -183,7 +184,7 @@ def _rows_of_array(path: str, rows: int, where: str) -> RowValues:
             shape, is_transposed, dtype = _read_npy_header(file)
             start = file.tell()
     except FileNotFoundError as error:
-        raise TableError(f"{path}: no such file") from error
+        raise SettingsError(f"{path}: no such file") from error
     except ValueError as error:
         raise TableError(f"{path}: values.npy must be an array of numpy's: {error}") from error
     if len(shape) != 2 or dtype.kind not in "fiu" or is_transposed:

@@ -196,7 +196,7 @@ def test_a_table_without_rows_or_without_a_file_is_refused(read, tmp_path):
     with pytest.raises(TableError, match="must have rows, got none"):
         read(CSV.splitlines()[0] + "\n")
     tables = {**BASE, "table": {**BASE["table"], "csv": str(tmp_path / "none.csv")}}
-    with pytest.raises(TableError, match=r"none\.csv: no such file"):
+    with pytest.raises(SettingsError, match=r"none\.csv: no such file"):
         read_table(read_spec(None, tables))
 
 

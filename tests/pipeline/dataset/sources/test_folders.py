@@ -7,6 +7,7 @@ from pipeline.dataset.plan import make_plan
 from pipeline.dataset.sources.folders import list_folders
 from pipeline.dataset.spec import FoldersSpec, read_spec
 from pipeline.dataset.table import read_table
+from pipeline.errors import SettingsError
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_tree_without_what_was_asked_for_is_told(tree, parts, message):
 
 
 def test_a_root_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(TableError, match=r"folders\.root must be a folder"):
+    with pytest.raises(SettingsError, match=r"folders\.root must be a folder"):
         lines(tmp_path / "none")
 
 

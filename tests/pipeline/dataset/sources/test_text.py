@@ -15,6 +15,7 @@ from pipeline.dataset.plan import make_plan
 from pipeline.dataset.sources.text import column_names, read_text
 from pipeline.dataset.spec import read_spec
 from pipeline.dataset.table import read_table
+from pipeline.errors import SettingsError
 
 CSV = 'id,note,age\na,"one, two",1.5\nb,"line\nbreak",\n'
 
@@ -117,5 +118,5 @@ def test_a_list_where_text_is_wanted_is_refused(tmp_path):
 
 
 def test_no_file_is_told(tmp_path):
-    with pytest.raises(TableError, match="no such file"):
+    with pytest.raises(SettingsError, match="no such file"):
         read_text(str(tmp_path / "none.csv"))
