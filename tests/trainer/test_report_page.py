@@ -271,6 +271,36 @@ def test_the_card_of_a_run_tells_its_recipe_and_records(tmp_path, toy):
     assert "| fold0 | 50 | 25 |" in text
 
 
+def test_the_card_of_an_ensemble_tells_what_its_members_agree_on_and_where_they_differ(tmp_path):
+    whole = toy_predictions(BINARY, rows=60)
+    for name, epochs in (("a", 3), ("b", 4)):
+        (tmp_path / name).mkdir()
+        text = f'[model]\nbackbone = "b0"\n[train]\nepochs = {epochs}\nseed = 1\n'
+        (tmp_path / name / "config.toml").write_text(text)
+    names = [f"{tmp_path}/a", f"{tmp_path}/b/predictions.parquet", f"{tmp_path}/gone.parquet"]
+    joined = dataclasses.replace(whole, run={**whole.run, "members": names})
+    write_predictions(str(tmp_path / "e.parquet"), joined)
+    card = tmp_path / "card.md"
+    report(tmp_path, str(tmp_path / "e.parquet"), flags=["--model_card", str(card)])
+    text = card.read_text().replace("\\_", "_")
+    assert "- backbone: b0\n" in text
+    assert "- train.seed: 1\n" in text
+    assert f"- train.epochs: 3 ({names[0]}); 4 ({names[1]})\n" in text
+    assert f"- recipe of {names[2]}: not stated\n" in text
+
+
+def test_a_tile_names_the_threshold_it_was_judged_by_and_the_fold_that_it_was_not_chosen_on(
+    tmp_path,
+):
+    whole = toy_predictions(BINARY, rows=60)
+    page, found = report(tmp_path, write(tmp_path / "a.parquet", whole))
+    thresholds = found["thresholds"]["malignant"]["balanced accuracy"]
+    told = {text for text in page.texts if text.startswith("threshold ")}
+    allowed = {f"threshold {at:.3f}, fold {fold}" for fold, at in thresholds.items() if at}
+    assert told
+    assert told <= allowed
+
+
 def test_two_pages_of_a_folder_keep_their_own_numbers(tmp_path):
     files = [
         write(tmp_path / f"{name}.parquet", toy_predictions(BINARY, rows=60, seed=seed))

@@ -135,7 +135,7 @@ def report(flags: argparse.Namespace) -> Findings:
                 misses if flags.grad_cam else [],
                 cam_layer=flags.grad_cam_layer,
                 layers=flags.feature_maps,
-                layers_of=[grid[0], grid[-1]] if flags.feature_maps else [],
+                layers_of=[*grid[:1], *grid[1:][-1:]] if flags.feature_maps else [],
             )
     contents = Contents(
         findings=first,

@@ -1,16 +1,19 @@
 """The model card, in Markdown: what a run says of itself, and "not stated" for all else.
 
 After Mitchell et al. (FAccT 2019). Called by `trainer.report.__main__`. Nothing is made up: each
-line is of the recipe, the manifest or the findings.
+line is of the recipe (of an ensemble, of its members': what they differ in is told of each), the
+manifest or the findings.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.predictions import run_folder_of
 from pipeline.records.manifest import Manifest
 from pipeline.settings import load_toml
 from trainer.report.findings import HEADLINES, Findings
@@ -27,12 +30,12 @@ def model_card(
     subgroups: Mapping[str, Sequence[Subgroup]],
 ) -> str:
     """Of the run folder or predictions file `run`; `manifest` where its records were given."""
-    recipe = _recipe(run)
+    about = _Recipes.of(findings, run)
     sections = [
         ("", [f"# Model card: {_text(run)}"]),
-        ("Model", _model(findings, recipe)),
+        ("Model", _model(findings, about)),
         ("Intended use", [UNKNOWN]),
-        ("Training", _training(recipe)),
+        ("Training", _training(about)),
         ("Data", _data(findings, manifest)),
         ("Predictions", _predictions(findings)),
         ("Figures", _figures(findings)),
@@ -44,25 +47,63 @@ def model_card(
     return "\n\n".join(text) + "\n"
 
 
-def _recipe(run: str) -> Mapping[str, Any]:
-    """The resolved recipe; empty of a predictions file alone."""
-    path = storage.join(run, CONFIG_NAME)
-    return load_toml(path) if not run.endswith(".parquet") and storage.exists(path) else {}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Recipes:
+    """The resolved recipes of a run, or of each member of an ensemble, by its name."""
+
+    found: Mapping[str, Mapping[str, Any]]
+    lacking: Sequence[str]  # members that have none, or are gone
+
+    @classmethod
+    def of(cls, findings: Findings, run: str) -> _Recipes:
+        members = findings.predictions.run.get("members")
+        runs = {name: run_folder_of(name) for name in members} if members else {run: run}
+        paths = {name: storage.join(folder, CONFIG_NAME) for name, folder in runs.items()}
+        found = {
+            name: load_toml(path)
+            for name, path in paths.items()
+            if not runs[name].endswith(".parquet") and storage.exists(path)
+        }
+        return cls(found=found, lacking=[name for name in members or () if name not in found])
+
+    def lines(self, *, of_model: bool) -> list[str]:
+        """A line a setting of the models, or of all else: the one value, or each member's."""
+        by_name = {
+            name: dict(_entries(_model_table(recipe) if of_model else _others(recipe)))
+            for name, recipe in self.found.items()
+        }
+        keys = dict.fromkeys(key for entries in by_name.values() for key in entries)
+        lines = []
+        for key in keys:
+            values = {name: entries.get(key, UNKNOWN) for name, entries in by_name.items()}
+            first, *others = dict.fromkeys(values.values())
+            told = "; ".join(f"{value} ({_text(name)})" for name, value in values.items())
+            lines.append(f"- {key}: {told if others else first}")
+        return lines + [f"- recipe of {_text(name)}: {UNKNOWN}" for name in self.lacking if lines]
 
 
-def _model(findings: Findings, recipe: Mapping[str, Any]) -> list[str]:
+def _model_table(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a network its table; a baseline's is the name of a linear model."""
+    model = recipe.get("model", {})
+    return model if isinstance(model, Mapping) else {"model": model}
+
+
+def _others(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: table for name, table in recipe.items() if name != "model"}
+
+
+def _model(findings: Findings, recipes: _Recipes) -> list[str]:
     label = findings.predictions.label
     return [
-        *(_settings(recipe.get("model", {})) or [f"- architecture: {UNKNOWN}"]),
+        *(recipes.lines(of_model=True) or [f"- architecture: {UNKNOWN}"]),
         f"- output: {label.kind}, classes {', '.join(map(_text, label.classes))}",
         f"- scored as positive: {', '.join(map(_text, label.positive)) or UNKNOWN}",
         f"- authors, licence, version: {UNKNOWN}",
     ]
 
 
-def _training(recipe: Mapping[str, Any]) -> list[str]:
-    others = {name: table for name, table in recipe.items() if name != "model"}
-    return _settings(others) or [UNKNOWN]
+def _training(recipes: _Recipes) -> list[str]:
+    return recipes.lines(of_model=False) or [UNKNOWN]
 
 
 def _data(findings: Findings, manifest: Manifest | None) -> list[str]:
@@ -130,20 +171,26 @@ def _limits(findings: Findings) -> list[str]:
     return [*lines, f"- others: {UNKNOWN}"]
 
 
-def _settings(table: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """A line a setting, those of tables within under dotted names; a line a table of a list."""
-    lines = []
+def _settings(table: Mapping[str, Any]) -> list[str]:
+    """A line a setting."""
+    return [f"- {key}: {text}" for key, text in _entries(table)]
+
+
+def _entries(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, value) of each setting as text, those of tables within under dotted names; of a list of
+    tables one each, numbered where there are several.
+    """
     for name, value in table.items():
         key = f"{prefix}{_text(name)}"
         items = value if isinstance(value, (list, tuple)) else [value]
         if isinstance(value, Mapping):
-            lines += _settings(value, f"{key}.")
+            yield from _entries(value, f"{key}.")
         elif items and all(isinstance(item, Mapping) for item in items):
-            pairs = (", ".join(f"{of} = {at}" for of, at in item.items()) for item in items)
-            lines += [f"- {key}: {_text(text)}" for text in pairs]
+            for place, item in enumerate(items):
+                text = ", ".join(f"{of} = {at}" for of, at in item.items())
+                yield f"{key}.{place}" if len(items) > 1 else key, _text(text)
         else:
-            lines.append(f"- {key}: {', '.join(map(_text, items)) or 'none'}")
-    return lines
+            yield key, ", ".join(map(_text, items)) or "none"
 
 
 def _text(value: object) -> str:

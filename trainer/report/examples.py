@@ -25,6 +25,8 @@ class Shown:
     truth: str  # the names of its classes
     said: str  # the class scored
     score: float
+    fold: int  # which was left out when the threshold was chosen
+    threshold: float  # -inf where it takes every row
     is_right: bool
 
 
@@ -67,12 +69,14 @@ def _ranked(
 
 
 def _shown(findings: Findings, place: np.intp, column: np.intp) -> Shown:
-    of = findings.columns[int(column)]
+    of, fold = findings.columns[int(column)], int(findings.folds[place])
     return Shown(
         id=str(findings.predictions.frame["id"].iloc[int(place)]),
         truth=_truth(findings, int(place)),
         said=of.name,
         score=float(of.score[place]),
+        fold=fold,
+        threshold=of.thresholds[_CRITERION][fold],
         is_right=bool(of.decisions[_CRITERION][place] == of.is_positive[place]),
     )
 

@@ -6,6 +6,7 @@ Called by `trainer.report.page.layout`.
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.preview.markup import Markup, tag
@@ -72,7 +73,13 @@ def feature_maps(looks: Looks | None, pictures: Mapping[str, bytes]) -> Iterator
 def _tile(shown: Shown, jpeg: bytes | None, overlay: bytes | None) -> Markup:
     images = [(jpeg, shown.id)] if jpeg is not None else []
     images += [(overlay, f"Grad-CAM of {shown.id}")] if overlay is not None else []
-    lines = (f"P({shown.said}) {shown.score:.3f}", f"true: {shown.truth}", _name(shown.id))
+    threshold = f"{shown.threshold:.3f}" if math.isfinite(shown.threshold) else "none"
+    lines = (
+        f"P({shown.said}) {shown.score:.3f}",
+        f"threshold {threshold}, fold {shown.fold}",
+        f"true: {shown.truth}",
+        _name(shown.id),
+    )
     return _figure(images, lines, "" if shown.is_right else "wrong")
 
 
