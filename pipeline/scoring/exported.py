@@ -73,9 +73,16 @@ def find_members(paths: Sequence[str], ensemble: Ensemble | None) -> tuple[Membe
     """The members that `--models` names, or else the ensemble's own; all of one label.
 
     Raises:
-      SettingsError: a path holds no exported model, or there are more or fewer than the ensemble's.
+      SettingsError: a path holds no exported model or is given twice, or there are more or fewer
+        than the ensemble's.
       ExportError: a model is at fault, or of another label than the first.
     """
+    given = [storage.resolve(path) for path in paths]
+    for place, path in enumerate(given):
+        if path in given[:place] and ensemble is None:  # whose members may be of one run
+            raise SettingsError(
+                f"--models must each be given once, got {paths[place]!r} again; leave one out"
+            )
     names = list(ensemble.members) if ensemble else list(paths)
     paths = paths or [run_folder_of(name) for name in names]
     if len(paths) != len(names):

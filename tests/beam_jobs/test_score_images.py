@@ -212,6 +212,13 @@ def test_what_cannot_be_scored_is_refused(made, tmp_path, capsys, over, code, me
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_model_that_is_given_twice_is_refused(tmp_path, capsys):
+    words = ["--images", str(tmp_path), "--output", f"{tmp_path}/s.csv", "--models"]
+    assert main([*words, "runs/a", "runs/b", "runs/b/../a/"]) == 2
+    error = capsys.readouterr().err
+    assert "--models must each be given once, got 'runs/b/../a/' again; leave one out" in error
+
+
 def test_a_misspelt_flag_is_refused_naming_the_nearest(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--modles", "run"])
