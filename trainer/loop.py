@@ -90,6 +90,11 @@ class Loop:
             self._loss_scale = LossScale() if precision == "float16" else None
         step = self.replica_step
         self._step = tf.function(step, jit_compile=True) if jit_compile else step
+        # One operation in the caller's graph, as on a TPU the step is one anyway: else the clock
+        # would be read somewhere among the step's own operations.
+        is_one_op = isinstance(strategy, tf.distribute.TPUStrategy)
+        whole = tf.function(self._run_step, experimental_attributes={"_noinline": True})
+        self._whole_step = self._run_step if is_one_op else whole
         self._train_steps = tf.function(self._run_train_steps)
         self.predictor = Predictor(strategy, self._predicting)
 
@@ -170,10 +175,20 @@ class Loop:
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(self._local_tensors(batch)):
-            waited += tf.timestamp() - start
+            seconds = tf.timestamp() - start
+        # Before the step begins: it may keep the only thread that could read the clock.
+        with tf.control_dependencies([seconds]):
+            number = tf.identity(number)
+        more_loss, more_scores = self._whole_step(batch, number, is_last)
+        return loss + more_loss, scores + more_scores, waited + seconds
+
+    def _run_step(
+        self, batch: Batch, number: tf.Tensor, is_last: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """A global batch's loss and scores, from all replicas."""
         by_replica = self.strategy.run(self._step, args=(*batch, number, is_last))
-        more_loss, more_scores = self.strategy.reduce("SUM", by_replica, axis=None)
-        return loss + more_loss, scores + more_scores, waited
+        loss, scores = self.strategy.reduce("SUM", by_replica, axis=None)
+        return loss, scores
 
     # Nothing in it needs conversion, which would go through the losses and the whole model.
     @tf.autograph.experimental.do_not_convert

@@ -3,7 +3,11 @@
 `test_legacy_keras` runs these tests on tf_keras as well.
 """
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from trainer.losses import LossConfig
 from trainer.models.dropout import SeededDropout
 from trainer.optimizers import OPTIMIZERS, OptimizerConfig, build_optimizer
 from trainer.precision import set_precision
-from trainer.score_histogram import streaming_auc
+from trainer.score_histogram import BINS, streaming_auc
 
 RNG = np.random.default_rng(0)
 TARGETS = RNG.integers(0, 2, 64)
@@ -51,12 +55,13 @@ def make_loop(
     accumulate=1,
     optimizer=None,
     model=None,
+    kind=Loop,
     **settings,
 ):
     model = model or make_model(dropout)
     config = OptimizerConfig(**{"kind": "sgd", "learning_rate": rate, **(optimizer or {})})
     rates = np.full(100, rate, np.float32)
-    return Loop(
+    return kind(
         strategy=tf.distribute.get_strategy(),
         model=model,
         optimizer=build_optimizer(config, rates, model.trainable_variables),
@@ -226,6 +231,43 @@ def test_waiting_for_input_is_told_apart_from_computing():
     assert waiting.waited_seconds > 0.3
     assert waiting.waited_seconds <= waiting.seconds
     assert quick.waited_seconds < 0.1
+
+
+class BusyLoop(Loop):
+    """Its step has work for more threads than there are, half of it after its loss is known."""
+
+    def replica_step(self, inputs, targets, mask, number, is_last):
+        image = tf.reshape(inputs["image"], [1, -1])
+        branches = []
+        for branch in range(64):
+            value = tf.transpose(image) @ (image + branch)
+            for _ in range(4):
+                value = tf.tanh(value @ value)
+            branches.append(tf.reduce_mean(value))
+        for value in branches[32:]:
+            self.spent.assign_add(value)
+        return tf.add_n(branches[:32]), tf.zeros([2, BINS])
+
+
+def test_computing_is_no_waiting_however_busy_it_keeps_the_threads():
+    loop = make_loop(kind=BusyLoop)
+    loop.spent = tf.Variable(0.0)
+    for first_step in (0, 4):
+        steps = loop.train(loop.iterate(batches()), first_step, 4)
+    assert steps.waited_seconds < 0.1 * steps.seconds, f"{steps.waited_seconds} of {steps.seconds}"
+
+
+@pytest.mark.slow  # another process, for a process's threads are counted once
+def test_nor_is_it_on_a_single_thread():
+    claim = f"{__file__}::{test_computing_is_no_waiting_however_busy_it_keeps_the_threads.__name__}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", claim],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_NUM_INTEROP_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+    )
+    assert "1 passed" in done.stdout, done.stdout[-4000:]
 
 
 def test_prediction_gives_each_unmasked_row_once_and_is_the_models():
