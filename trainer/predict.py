@@ -46,7 +46,7 @@ def build_parser() -> Parser:
     )
     add("--records", required=True, help="a record set, such as out/256")
     add("--part", help="oof (default), or a part such as holdout or test")
-    add("--folds", default="all", help="all (default), or such as 0,1")
+    add("--folds", default="all", help="all that are complete (default), or 0,1")
     add(
         "--views",
         default="1",

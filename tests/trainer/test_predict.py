@@ -12,8 +12,9 @@ from pipeline.records.manifest import read_rows
 from pipeline.stream.batches import evaluation_batches, to_float
 from pipeline.stream.records import open_records
 from records_factory import write_toy_records
-from trainer.predict import main
+from trainer.predict import build_parser, main, request_of
 from trainer.prediction import fold as prediction_fold
+from trainer.prediction.members import read_members
 from trainer.task import main as train
 from trainer.trained_run import read_trained_run
 
@@ -117,6 +118,14 @@ def test_a_view_set_is_the_models_mean_over_these_pictures(home, tmp_path):
     assert found.frame["row"].tolist() == rows.tolist()
     np.testing.assert_allclose(found.probs, sigmoid(logits).mean(axis=1), atol=1e-5)
     assert (found.frame["fold"] == 1).all()
+
+
+def test_crops_of_models_that_same_size_crop_did_not_train_are_warned_of(home, caplog):
+    words = ["--run", f"{home}/run", "--records", f"{home}/records", "--views"]
+    for views, lines in (("flips", 0), ("crops9", 1)):
+        request = request_of(build_parser().parse([*words, views]))
+        read_members(request, open_records(request.records))
+        assert caplog.text.count("its recipe has no same_size_crop") == lines
 
 
 def test_a_part_outside_folds_is_the_mean_over_all_folds(home, tmp_path):

@@ -172,13 +172,36 @@ def test_a_run_that_is_not_there_or_not_complete_is_told(home, tmp_path, capfd):
     assert "--run must be a run folder, which has a config.toml" in capfd.readouterr().err
     run = copied(home, tmp_path)
     (run / "fold1/predictions.parquet").unlink()
-    assert main(["--run", str(run), *words]) == 1
+    assert main(["--run", str(run), *words, "--folds", "0,1"]) == 1
     error = capfd.readouterr().err
-    assert "folds must be complete to predict, got 1 that are not" in error
-    assert "or give --folds 0" in error
+    assert "folds must be complete to predict, got 1 not" in error
+    assert "or name others with --folds (complete: 0)" in error
     (run / "fold0/predictions.parquet").unlink()
     assert main(["--run", str(run), *words]) == 2
     assert "there must be a complete fold, got none" in capfd.readouterr().err
+
+
+def test_folds_that_are_not_complete_are_left_out_and_it_is_said(home, tmp_path, capfd):
+    run = copied(home, tmp_path)
+    (run / "fold1/predictions.parquet").unlink()
+    words = ["--run", str(run), "--records", f"{home}/records"]
+    for part, parts in (("oof", {"fold0"}), ("holdout", {"holdout"})):
+        assert main([*words, "--part", part]) == 0
+        assert f"{run}: left out, for they are not complete: folds 1\n" in capfd.readouterr().out
+        found = read_predictions(f"{run}/predictions-{part}-1.parquet")
+        assert ({*found.frame["part"]}, found.run["folds"]) == (parts, [0])
+
+
+def test_runs_of_other_rows_for_lack_of_a_fold_are_refused_before_one_predicts(
+    home, tmp_path, capfd
+):
+    run = copied(home, tmp_path)
+    (run / "fold1/predictions.parquet").unlink()
+    words = words_of(home, "--run", run, "--output", tmp_path / "out.parquet", runs="b")
+    assert main(words) == 2
+    error = capfd.readouterr().err
+    assert "all runs must predict the same parts, got fold0 of" in error
+    assert "beside fold0, fold1 of" in error
 
 
 def test_a_fold_without_its_checkpoint_is_told(home, tmp_path, capfd):

@@ -35,10 +35,12 @@ def assign_parts(
 
     Of records of the run's own plan: the folds that have not trained on it. Of other records, whose
     rows the run cannot have been told apart from: all that are complete.
+    Of `all` folds those that are not complete are left out, and it is said.
 
     Raises:
       SettingsError: there is no such part or fold, or all folds have trained on it.
-      DataError: a fold that should predict is not complete, or the part is empty.
+      DataError: a fold that was named, or each that should predict, is not complete; or the part is
+        empty.
     """
     known = manifest.part_names
     if part != OUT_OF_FOLD and part not in known:
@@ -75,8 +77,7 @@ def assign_unseen(
     numbers = run.choose(folds) if not is_own_plan(run, manifest) else None
     if numbers is None:
         chosen = choose_folds(fold_parts(manifest, run.config.data), folds)
-        numbers = [fold.number for fold in chosen]
-        _check_complete(run, numbers)
+        numbers = [fold.number for fold in _complete(run, chosen, folds)]
     return tuple(Assignment(number=number, fold=-1, parts=(part,)) for number in numbers)
 
 
@@ -120,9 +121,9 @@ def metadata_columns(run: TrainedRun, numbers: Collection[int]) -> list[str]:
 def _own_parts(run: TrainedRun, manifest: Manifest, part: str, folds: str) -> list[Assignment]:
     chosen = choose_folds(fold_parts(manifest, run.config.data), folds)
     if part == OUT_OF_FOLD:
-        _check_complete(run, [fold.number for fold in chosen])
         return [
-            Assignment(number=fold.number, fold=fold.fold, parts=fold.validation) for fold in chosen
+            Assignment(number=fold.number, fold=fold.fold, parts=fold.validation)
+            for fold in _complete(run, chosen, folds)
         ]
     unseen = [fold for fold in chosen if part not in fold.train]
     if not unseen:
@@ -130,9 +131,9 @@ def _own_parts(run: TrainedRun, manifest: Manifest, part: str, folds: str) -> li
             f"--part {part}: a fold must not have trained on it, got only folds that have: "
             f"{_numbers_text(fold.number for fold in chosen)}; name another part, or other --folds"
         )
-    _check_complete(run, [fold.number for fold in unseen])
     return [
-        Assignment(number=fold.number, fold=_fold_of(fold, part), parts=(part,)) for fold in unseen
+        Assignment(number=fold.number, fold=_fold_of(fold, part), parts=(part,))
+        for fold in _complete(run, unseen, folds)
     ]
 
 
@@ -141,18 +142,22 @@ def _fold_of(fold: FoldParts, part: str) -> int:
     return fold.fold if part in fold.validation else -1
 
 
-def _check_complete(run: TrainedRun, numbers: Collection[int]) -> None:
-    lacking = [number for number in numbers if number not in run.folds]
-    if lacking:
+def _complete(run: TrainedRun, chosen: Sequence[FoldParts], folds: str) -> list[FoldParts]:
+    """Those of the chosen that are complete; that others were left out is said."""
+    complete = [fold for fold in chosen if fold.number in run.folds]
+    lacking = _numbers_text(fold.number for fold in chosen if fold.number not in run.folds)
+    if lacking and (folds != "all" or not complete):
         raise DataError(
-            f"{run.folder}: folds must be complete to predict, got {_numbers_text(lacking)} that "
-            f"are not; train them with trainer.task, or give --folds "
-            f"{_numbers_text(run.folds, ',')}"
+            f"{run.folder}: folds must be complete to predict, got {lacking} not; train with "
+            f"trainer.task, or name others with --folds (complete: {_numbers_text(run.folds)})"
         )
+    if lacking:
+        print(f"{run.folder}: left out, for they are not complete: folds {lacking}", flush=True)
+    return complete
 
 
-def _numbers_text(numbers: Iterable[int], joint: str = ", ") -> str:
-    return joint.join(map(str, numbers))
+def _numbers_text(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _label_text(run: TrainedRun) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 from pipeline import storage
@@ -32,6 +33,8 @@ from trainer.prediction.images import PART
 from trainer.prediction.request import Request
 from trainer.run_folder import CONFIG_NAME
 from trainer.trained_run import TrainedRun, read_trained_run
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,14 @@ def _member(request: Request, name: str, folder: str, records: Records) -> Membe
         has_more=manifest.render.get("fit") == "short",
         where=records.folder,
     )
+    ops = {table["op"] for table in run.config.augment}
+    if request.views.startswith("crops") and "same_size_crop" not in ops:
+        _log.warning(
+            "%s: --views %s shows parts of an image unscaled; its recipe has no same_size_crop, so "
+            "its models were not trained on such",
+            folder,
+            request.views,
+        )
     is_only = not request.ensemble and len(request.runs) == 1
     output = request.output if is_only and request.output else request.default_output(folder)
     return Member(name=name, run=run, assigned=assigned, views=views, output=output)
@@ -118,12 +129,24 @@ def _check_together(
                 f"--run: labels must be equal, got that of {member.run.folder}, "
                 f"{member.run.label}, beside {first.label} of {first.folder}"
             )
+        # Folds that are left out leave rows out.
+        parts, of_first = (_parts(one.assigned) for one in (member, members[0]))
+        if parts != of_first:
+            raise SettingsError(
+                f"--run: all runs must predict the same parts, got {', '.join(parts)} of "
+                f"{member.run.folder} beside {', '.join(of_first)} of {first.folder}; train the "
+                "folds that are not complete, or name with --folds those that are"
+            )
     outputs = output_classes(first.label)
     if ensemble and (ensemble.kind, ensemble.classes) != (first.label.kind, outputs):
         raise EnsembleError(
             f"{where}: classes must be those of its members, {', '.join(outputs)} "
             f"({first.label.kind}), got {', '.join(ensemble.classes)} ({ensemble.kind})"
         )
+
+
+def _parts(assigned: Sequence[Assignment]) -> list[str]:
+    return sorted({part for of_fold in assigned for part in of_fold.parts})
 
 
 def _mean(label: LabelInfo, names: Sequence[str]) -> Ensemble:
