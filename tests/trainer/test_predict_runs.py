@@ -162,7 +162,7 @@ def test_runs_that_do_not_go_together_are_refused(home, tmp_path, capfd):
     (tmp_path / "other.json").write_text(json.dumps({**tables, "classes": ["mel"]}))
     given = ("--ensemble", tmp_path / "other.json", "--output", "o.parquet")
     assert main(words_of(home, *given)) == 1
-    assert "classes must be those of its members, malignant" in capfd.readouterr().err
+    assert "kind and classes must be the models', binary of malignant" in capfd.readouterr().err
 
 
 def test_a_run_that_is_not_there_or_not_complete_is_told(home, tmp_path, capfd):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pipeline import storage
 from pipeline.align import align
-from pipeline.combine import Ensemble, EnsembleError, logits_of, read_ensemble
+from pipeline.combine import Ensemble, logits_of, read_ensemble
 from pipeline.errors import SettingsError
 from pipeline.predictions import (
     Predictions,
@@ -19,6 +19,7 @@ from pipeline.predictions import (
 )
 from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest
+from pipeline.scoring.average import check_ensemble
 from pipeline.stream.augment.recipe import build_ops
 from pipeline.stream.records import Records
 from pipeline.stream.views import View, build_views, check_record_size
@@ -137,12 +138,8 @@ def _check_together(
                 f"{member.run.folder} beside {', '.join(of_first)} of {first.folder}; train the "
                 "folds that are not complete, or name with --folds those that are"
             )
-    outputs = output_classes(first.label)
-    if ensemble and (ensemble.kind, ensemble.classes) != (first.label.kind, outputs):
-        raise EnsembleError(
-            f"{where}: classes must be those of its members, {', '.join(outputs)} "
-            f"({first.label.kind}), got {', '.join(ensemble.classes)} ({ensemble.kind})"
-        )
+    if ensemble:
+        check_ensemble(ensemble, first.label, str(where))
 
 
 def _parts(assigned: Sequence[Assignment]) -> list[str]:
