@@ -26,7 +26,7 @@ from pipeline.command_line import Parser, run, whole_numbers
 from pipeline.errors import DataError, SettingsError
 from trainer.preflight.asking import LARGEST, Asking
 from trainer.preflight.compiler import Compiler, compiler_version
-from trainer.preflight.report import epoch_text, refusal_text, table
+from trainer.preflight.report import epoch_text, maps_text, refusal_text, table
 from trainer.preflight.subject import Subject, add_flags, read_subject
 from trainer.preflight.tpu_types import TPU_TYPES
 
@@ -129,9 +129,10 @@ def _check(asking: Asking, batches: Sequence[int], tpu_type: str) -> None:
         if largest
         else "not one example a core fits; take smaller images, or a smaller network"
     )
+    maps = f" (largest maps: {maps_text(told)})" if (told := asking.maps(batch)) else ""
     raise RefusedError(
         f"{tpu_type}: batch {batch} a core must fit its memory, got "
-        f"{verdict.memory_bytes / 2**30:.2f} GiB needed; {mend}"
+        f"{verdict.memory_bytes / 2**30:.2f} GiB needed{maps}; {mend}"
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 
 from trainer.preflight.compiler import Compiler, Verdict
 from trainer.preflight.estimate import Roofline
 from trainer.preflight.largest import largest_batch
+from trainer.preflight.module import largest_maps
 from trainer.preflight.subject import Subject
 from trainer.preflight.tpu_types import TPU_TYPES, TpuType
 
 EVALUATION = "evaluation"
+MOST_MAPS = 3
 LARGEST = 4096  # examples a core: none above is tried
 
 
@@ -28,6 +31,10 @@ class Asking:
         return TPU_TYPES[self.compiler.tpu_type]
 
     @functools.cached_property
+    def _maps(self) -> dict[int, list[tuple[str, int]]]:
+        return {}
+
+    @functools.cached_property
     def _asked(self) -> dict[int, dict[str, Roofline]]:
         return {}
 
@@ -42,11 +49,17 @@ class Asking:
             return self._asked[batch]
         found = self._asked[batch] = {}
         for step in traced_steps(self.subject, batch=batch, cores=self.tpu.cores):
+            print(f"preflight: {step.name}, {batch} a core …", file=sys.stderr, flush=True)
             verdict = self.compiler.verdict(step.stablehlo)
             found[step.name] = Roofline(tpu=self.tpu, verdict=verdict, batch=batch)
             if verdict.refusal is not None:
+                self._maps[batch] = largest_maps(step.stablehlo, MOST_MAPS)
                 break
         return found
+
+    def maps(self, batch: int) -> list[tuple[str, int]]:
+        """Names and bytes of the largest maps of a step that was refused; see `largest_maps`."""
+        return self._maps.get(batch, [])
 
     def worst(self, batch: int) -> Verdict:
         """The refusal, or else the verdict on the step that needs most memory."""
