@@ -68,6 +68,7 @@ def main() -> int:
     """Compiles what is not known, writes the page after each verdict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=names, help="compile these alone, such as b0,b1")
+    parser.add_argument("--tpu_type", choices=("v3-8", "v5e-8"), help="for this type alone")
     parser.add_argument("--output", default="docs/tpu.md")
     parser.add_argument("--cache", default=default_cache())
     flags = parser.parse_args()
@@ -76,9 +77,9 @@ def main() -> int:
     if unknown := sorted({*chosen} - {*subjects}):
         parser.error(f"--only must be among {', '.join(subjects)}, got {unknown[0]}")
     found: dict[tuple[str, str], Mapping[str, Roofline]] = {}
-    for subject in map(subjects.__getitem__, chosen):
-        for name, tpu_type in subject.pairs:
-            found[name, tpu_type] = ask(subject, tpu_type, flags.cache)
+    for name, tpu_type in (pair for name in chosen for pair in subjects[name].pairs):
+        if flags.tpu_type in (None, tpu_type):
+            found[name, tpu_type] = ask(subjects[name], tpu_type, flags.cache)
             storage.write_text(flags.output, page(found))
     return 0
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from records_factory import write_toy_records
+from trainer.preflight import asking
 from trainer.preflight.__main__ import build_parser, main
 from trainer.preflight.compiler import Compiler, CompilerError, Verdict
 from trainer.preflight.estimate import Roofline, epoch_s
@@ -39,6 +41,7 @@ def compiled(monkeypatch):
         return Verdict(temporary_bytes=batch << 30, flops=1e9 * batch, moved_bytes=2e6 * batch)
 
     monkeypatch.setattr(Compiler, "_compile", compile_module)
+    monkeypatch.setattr(asking, "trace_apart", asking.trace)  # a process each takes its time
     return modules
 
 
@@ -163,6 +166,17 @@ def test_the_size_that_is_asked_for_goes_over_the_recipes(size_px):
     recipe = ("--set", "data.image_size_px=64")
     flags = build_parser().parse([*SMALL, *recipe, "--tpu_type", "v3-8", "--size_px", size_px])
     assert read_subject(flags).config.data.image_size_px == int(size_px)
+
+
+def test_a_tracing_process_that_is_ended_is_told(monkeypatch):
+    monkeypatch.setattr(asking, "trace", _end)
+    flags = build_parser().parse([*TINY])
+    with pytest.raises(asking.TracingError, match=r"8 a core: .* but was ended from outside"):
+        asking.trace_apart(read_subject(flags), 8, 8)
+
+
+def _end(*args):
+    os._exit(9)
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):

@@ -16,7 +16,6 @@ Exit codes: 0 every step compiles and fits, 1 one does not (the largest batch th
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -96,7 +95,6 @@ def preflight(flags: argparse.Namespace) -> int:
         f"({asking.tpu.source}); estimates by {compiler_version()}, nothing is run",
         flush=True,
     )
-    _quiet_tensorflow()
     batches = sorted(set(batches))
     steps = {batch: asking.steps(batch) for batch in batches}
     print(table([line for batch in batches for line in steps[batch].items()]))
@@ -148,12 +146,6 @@ def _batch_of(subject: Subject, tpu_type: str) -> tuple[int]:
             f"{batch_size}; or give --batch, the examples a core"
         )
     return (batch_size // cores,)
-
-
-def _quiet_tensorflow() -> None:
-    """It notes CPU features, and a missing GPU as an error, on stderr."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

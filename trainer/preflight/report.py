@@ -46,7 +46,9 @@ def epoch_text(
     longest = max(training, key=lambda roofline: roofline.seconds)
     seconds = epoch_s(longest, steps[EVALUATION], subject.images, subject.validation_images or 0)
     validated = f" and {subject.validation_images:,} validated" if subject.validation_images else ""
-    cost = "" if price_per_hour is None else f", {_two_digits(price_per_hour * seconds / 3600)} to pay"
+    cost = (
+        "" if price_per_hour is None else f", {_two_digits(price_per_hour * seconds / 3600)} to pay"
+    )
     return (
         f"an epoch of {subject.images:,} images{validated}: at least {_two_digits(seconds)} s{cost}"
     )
