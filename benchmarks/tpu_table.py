@@ -77,7 +77,7 @@ def main() -> int:
     if unknown := sorted({*chosen} - {*subjects}):
         parser.error(f"--only must be among {', '.join(subjects)}, got {unknown[0]}")
     found: dict[tuple[str, str], Mapping[str, Roofline]] = {}
-    for name, tpu_type in (pair for name in chosen for pair in subjects[name].pairs):
+    for name, tpu_type in (pair for subject in chosen for pair in subjects[subject].pairs):
         if flags.tpu_type in (None, tpu_type):
             found[name, tpu_type] = ask(subjects[name], tpu_type, flags.cache)
             storage.write_text(flags.output, page(found))
