@@ -12,6 +12,8 @@ takes some 100 s of two idle cores; verdicts are kept, so that the command goes 
 - `ours`: the step of configs/b0.toml with clipping and an average of the weights.
 - `ours-unfused`: with `model.fused_norm=false`.
 - `ours-mixed`: with mixup and cutmix, which run on the device.
+- `ours-bare`: without clipping and average.
+- `ours-recomputed`: with `model.recompute=true`.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def our_step(backbone: str, size_px: int, batch: int, cores: int, *further: str)
     parser = argparse.ArgumentParser()
     add_flags(parser)
     words = ["--config", RECIPE, "--size_px", str(size_px)]
-    for setting in (f"model.backbone={backbone}", *ABOARD, *further):
+    for setting in (f"model.backbone={backbone}", *further):
         words += ["--set", setting]
     subject = read_subject(parser.parse_args(words))
     return next(traced_steps(subject, batch=batch, cores=cores)).stablehlo
@@ -80,9 +82,11 @@ def steps(backbone: str, size_px: int, batch: int, cores: int) -> dict[str, Call
     return {
         "keras-float32": lambda: keras_step("float32", *of),
         "keras-bfloat16": lambda: keras_step("mixed_bfloat16", *of),
-        "ours-unfused": lambda: our_step(*of, cores, "model.fused_norm=false"),
-        "ours": lambda: our_step(*of, cores),
-        "ours-mixed": lambda: our_step(*of, cores, MIXING),
+        "ours-unfused": lambda: our_step(*of, cores, *ABOARD, "model.fused_norm=false"),
+        "ours": lambda: our_step(*of, cores, *ABOARD),
+        "ours-mixed": lambda: our_step(*of, cores, *ABOARD, MIXING),
+        "ours-bare": lambda: our_step(*of, cores),
+        "ours-recomputed": lambda: our_step(*of, cores, *ABOARD, "model.recompute=true"),
     }
 
 
@@ -105,7 +109,9 @@ def main() -> int:
         f"{flags.backbone} at {flags.size_px} px, batch {flags.batch} on a core of "
         f"{flags.tpu_type}; {compiler_version()}"
     )
-    print(f"{'step':<16}{'MB an image':>13}{'share':>8}{'GFLOP':>8}{'Mcycles a step':>16}")
+    print(
+        f"{'step':<16}{'MB an image':>13}{'share':>8}{'GFLOP':>8}{'Mcycles a step':>16}{'GiB':>8}"
+    )
     found: dict[str, Any] = {}
     for name in flags.only or traced:
         verdict = compiler.verdict(traced[name]())
@@ -118,7 +124,8 @@ def main() -> int:
         share = f"{found[name] / first:.3f}" if first else ""
         print(
             f"{name:<16}{found[name] / 1e6:>13.1f}{share:>8}"
-            f"{roofline.flops_per_image / 1e9:>8.2f}{verdict.cycles / 1e6:>16.1f}",
+            f"{roofline.flops_per_image / 1e9:>8.2f}{verdict.cycles / 1e6:>16.1f}"
+            f"{verdict.memory_bytes / 2**30:>8.2f}",
             flush=True,
         )
     print(json.dumps(found))

@@ -1,19 +1,19 @@
-"""Writes docs/tpu.md: EfficientNet-B0 to B7 at their own resolutions, on a v3 and a v5e.
+"""Writes docs/tpu.md: EfficientNet-B0 to B7 at their own resolutions, and recipes at theirs.
 
     python -m benchmarks.tpu_table [--only b0,b1] [--output docs/tpu.md] [--cache FOLDER]
 
-Of each network the training and the evaluation step of its recipe in configs/siim2020/, 32 examples
-a core, are compiled without a TPU: minutes for B0, some ten times as many for B7. Verdicts are
-kept, and the page is written after each network: stopped and started again, the command goes on.
-What was not compiled yet the page says.
+Of each recipe the training and the evaluation step are compiled without a TPU: minutes for B0, some
+ten times as many for B7. Verdicts are kept, and the page is written after each recipe: stopped and
+started again, the command goes on. What was not compiled yet the page says.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,45 +26,75 @@ from trainer.preflight.estimate import Roofline
 from trainer.preflight.subject import add_flags, read_subject
 from trainer.preflight.tpu_types import TPU_TYPES
 
-# Tan and Le 2019 (arXiv 1905.11946), as in Keras' own EfficientNets.
-SIZES_PX = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
-TYPES = ("v3-8", "v5e-8")
-BATCH = 32  # a core; 256 in all on either type
-# Images a second that two cores stream with full augmentation at 256 px (docs/log.md, "Stream").
+# Images a second that a core streams with full augmentation at 256 px (docs/log.md, "Stream").
 STREAMED_PER_CORE = 2811 / 2
 STREAM_PX = 256
 
-Table = Mapping[tuple[str, str], Mapping[str, Roofline]]  # by network and type, then by step
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A recipe at a size, and the types of TPU that it is compiled for."""
+
+    name: str
+    config: str  # under configs/, its batch size among it
+    size_px: int
+    tpu_types: tuple[str, ...] = ("v3-8", "v5e-8")
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Of its name and a type."""
+        return [(self.name, tpu_type) for tpu_type in self.tpu_types]
+
+
+# Sizes of Tan and Le 2019 (arXiv 1905.11946), as in Keras' own EfficientNets.
+_SIZES_PX = (224, 240, 260, 300, 380, 456, 528, 600)
+NETWORKS = [Subject(f"b{n}", f"siim2020/b{n}.toml", size) for n, size in enumerate(_SIZES_PX)]
+# B7 at 256 px without and with metadata; what won on v3 in 2020.
+RECIPES = [
+    Subject(name, f"{name}.toml", size_px, ("v3-8",))
+    for name, size_px in (
+        ("first_attempt/v2", 256),
+        ("first_attempt/v3", 256),
+        ("winners2020/b4_640", 640),
+        ("winners2020/b5_640", 640),
+        ("winners2020/b6_640", 640),
+        ("winners2020/b7_640", 640),
+    )
+]
+Found = Mapping[tuple[str, str], Mapping[str, Roofline]]  # by name and type, then by step
 
 
 def main() -> int:
-    """Compiles what is not known, writes the page after each network."""
+    """Compiles what is not known, writes the page after each verdict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=names, help="compile these alone, such as b0,b1")
+    parser.add_argument("--tpu_type", choices=("v3-8", "v5e-8"), help="for this type alone")
     parser.add_argument("--output", default="docs/tpu.md")
     parser.add_argument("--cache", default=default_cache())
     flags = parser.parse_args()
-    chosen = flags.only or tuple(SIZES_PX)
-    if unknown := sorted({*chosen} - {*SIZES_PX}):
-        parser.error(f"--only must be among {', '.join(SIZES_PX)}, got {unknown[0]}")
+    subjects = {subject.name: subject for subject in (*NETWORKS, *RECIPES)}
+    chosen = flags.only or tuple(subjects)
+    if unknown := sorted({*chosen} - {*subjects}):
+        parser.error(f"--only must be among {', '.join(subjects)}, got {unknown[0]}")
     found: dict[tuple[str, str], Mapping[str, Roofline]] = {}
-    for network in chosen:
-        for tpu_type in TYPES:
-            found[network, tpu_type] = ask(network, tpu_type, flags.cache)
-            storage.write_text(flags.output, page(found, SIZES_PX))
+    for name, tpu_type in (pair for subject in chosen for pair in subjects[subject].pairs):
+        if flags.tpu_type in (None, tpu_type):
+            found[name, tpu_type] = ask(subjects[name], tpu_type, flags.cache)
+            storage.write_text(flags.output, page(found))
     return 0
 
 
-def ask(network: str, tpu_type: str, cache: str) -> Mapping[str, Roofline]:
-    """The steps of a recipe at the network's resolution."""
+def ask(subject: Subject, tpu_type: str, cache: str) -> Mapping[str, Roofline]:
+    """The steps of a recipe at its size, with its own batch."""
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    words = ["--config", f"configs/siim2020/{network}.toml", "--size_px", str(SIZES_PX[network])]
+    words = ["--config", f"configs/{subject.config}", "--size_px", str(subject.size_px)]
+    read = read_subject(parser.parse_args(words))
     compiler = Compiler(tpu_type=tpu_type, cache_folder=cache, timeout_s=6 * 3600.0)
-    return Asking(read_subject(parser.parse_args(words)), compiler).steps(BATCH)
+    return Asking(read, compiler).steps(read.config.train.batch_size // TPU_TYPES[tpu_type].cores)
 
 
-def page(found: Table, networks: Collection[str]) -> str:
+def page(found: Found) -> str:
     """docs/tpu.md."""
     lines = [
         "# What a TPU makes of the recipes, by its compiler",
@@ -72,8 +102,7 @@ def page(found: Table, networks: Collection[str]) -> str:
         "Written by `python -m benchmarks.tpu_table`, which goes on where it was stopped; "
         f"{compiler_version()}. Nothing was run: memory, arithmetic and traffic are the compiler's "
         "figures for one core, without the sum of gradients over cores, and the rate is a bound "
-        "(the roofline of all cores) that no step reaches. "
-        f"`configs/siim2020/b0.toml` to `b7.toml`, {BATCH} examples a core, bfloat16.",
+        "(the roofline of all cores) that no step reaches.",
         "",
         "| TPU | cores | memory a core | bfloat16 a core | bandwidth a core | source |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -83,25 +112,36 @@ def page(found: Table, networks: Collection[str]) -> str:
         f"{STREAMED_PER_CORE:,.0f} images/s of {STREAM_PX} px with full augmentation "
         "([log](log.md)), others by their pixels.",
         "",
-        "| network | px | TPU | step | fits | memory a core | GFLOP an image | MB an image | "
-        "images/s at most | bound by | host cores |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "## EfficientNet-B0 to B7 at their own resolutions",
+        "`configs/siim2020/b0.toml` to `b7.toml`, 32 examples a core, bfloat16.",
+        "",
+        *_table(NETWORKS, found),
+        "",
+        "## Recipes at their own sizes and batches",
+        "Those under `configs/`, bfloat16; `v3` and its kind with 16 columns of metadata.",
+        "",
+        *_table(RECIPES, found),
     ]
-    for network in networks:
-        for tpu_type in TYPES:
-            steps = found.get((network, tpu_type), {})
-            lines += [
-                _step_line(network, tpu_type, name, roofline) for name, roofline in steps.items()
-            ]
-    missing = [
-        f"{network} on {tpu_type}"
-        for network in networks
-        for tpu_type in TYPES
-        if (network, tpu_type) not in found
-    ]
-    if missing:
+    pairs = [pair for subject in (*NETWORKS, *RECIPES) for pair in subject.pairs]
+    if missing := [
+        f"{name} on {tpu_type}" for name, tpu_type in pairs if (name, tpu_type) not in found
+    ]:
         lines += ["", f"Not compiled yet: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
+
+
+def _table(subjects: Iterable[Subject], found: Found) -> list[str]:
+    return [
+        "| recipe | px | batch a core | TPU | step | fits | memory a core | GFLOP an image | "
+        "MB an image | images/s at most | bound by | host cores |",
+        "|" + " --- |" * 12,
+        *(
+            _step_line(subject, tpu_type, step, roofline)
+            for subject in subjects
+            for name, tpu_type in subject.pairs
+            for step, roofline in found.get((name, tpu_type), {}).items()
+        ),
+    ]
 
 
 def _type_line(name: str) -> str:
@@ -112,14 +152,15 @@ def _type_line(name: str) -> str:
     )
 
 
-def _step_line(network: str, tpu_type: str, name: str, roofline: Roofline) -> str:
-    size_px, verdict = SIZES_PX[network], roofline.verdict
+def _step_line(subject: Subject, tpu_type: str, step: str, roofline: Roofline) -> str:
+    verdict = roofline.verdict
     memory = f"{verdict.memory_bytes / 2**30:.2f} GiB ({roofline.memory_share:.0%})"
-    head = f"| {network} | {size_px} | {tpu_type} | {name} |"
+    head = f"| {subject.name} | {subject.size_px} | {roofline.batch} | {tpu_type} | {step} |"
     if verdict.refusal is not None:
         return f"{head} no | {memory if verdict.memory_bytes else ''} | | | | | |"
-    cores = roofline.images_per_second / STREAMED_PER_CORE * (size_px / STREAM_PX) ** 2
-    fed = "" if name == EVALUATION else f"{cores:.0f}"
+    pixels = (subject.size_px / STREAM_PX) ** 2
+    cores = roofline.images_per_second / STREAMED_PER_CORE * pixels
+    fed = "" if step == EVALUATION else f"{cores:.0f}"
     return (
         f"{head} yes | {memory} | {roofline.flops_per_image / 1e9:.2f} | "
         f"{roofline.bytes_per_image / 1e6:.1f} | {roofline.images_per_second:,.0f} | "

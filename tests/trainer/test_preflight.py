@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from records_factory import write_toy_records
+from trainer.preflight import asking
 from trainer.preflight.__main__ import build_parser, main
 from trainer.preflight.compiler import Compiler, CompilerError, Verdict
 from trainer.preflight.estimate import Roofline, epoch_s
@@ -34,9 +36,12 @@ def compiled(monkeypatch):
         if batch > 40:
             needed = f"({batch}.00G) exceeds available HBM (40.00G)"
             return Verdict(refusal=f"RESOURCE_EXHAUSTED: HLO temporaries {needed}")
+        if batch == 37:
+            return Verdict(refusal="RESOURCE_EXHAUSTED: registers")
         return Verdict(temporary_bytes=batch << 30, flops=1e9 * batch, moved_bytes=2e6 * batch)
 
     monkeypatch.setattr(Compiler, "_compile", compile_module)
+    monkeypatch.setattr(asking, "trace_apart", asking.trace)  # a process each takes its time
     return modules
 
 
@@ -51,7 +56,8 @@ def test_a_fused_recipe_on_records_compiles_for_a_tpu(tmp_path, capsys):
     told = capsys.readouterr().out
     assert re.search(r"^training +1 +8 +yes +0\.\d\d GiB \(0%\)", told, re.MULTILINE), told
     assert re.search(r"^evaluation +1 +8 +yes ", told, re.MULTILINE), told
-    assert "an epoch of 30 images and 10 validated: at least 0.0 s, 0.0000 to pay" in told
+    bound = r"an epoch of 30 images and 10 validated: at least \S*[1-9]\S* s, \S*[1-9]\S* to pay$"
+    assert re.search(bound, told, re.MULTILINE), told
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -105,11 +111,22 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_would(
     assert main((*TINY, "--batch", "32,96", "--cache", str(tmp_path))) == 1
     told = capsys.readouterr()
     assert re.search(r"^training +96 +768 +no +96\.00 GiB \(600%\)$", told.out, re.MULTILINE)
-    [line] = told.err.splitlines()
+    *asked, line = told.err.splitlines()
+    assert asked[0] == "preflight: training, 32 a core …"
     assert line == (
-        "preflight: error: v3-8: batch 96 a core must fit its memory, got 96.00 GiB needed; "
+        "preflight: error: v3-8: batch 96 a core must fit its memory, got 96.00 GiB needed "
+        "(largest maps: 0.00 GiB block1_conv, 0.00 GiB block2_conv, 0.00 GiB block3_conv); "
         "the largest that fits is 40 a core, 320 in all: --set train.batch_size=320"
     )
+
+
+def test_a_refusal_for_another_memory_than_the_cores_is_no_matter_of_the_batch(
+    compiled, tmp_path, capsys
+):
+    assert main((*TINY, "--batch", "37", "--cache", str(tmp_path))) == 1
+    told = capsys.readouterr()
+    assert re.search(r"^training +37 +296 +refused$", told.out, re.MULTILINE)
+    assert "the step must compile, got from the compiler: RESOURCE_EXHAUSTED: reg" in told.err
 
 
 def test_the_largest_batch_is_looked_for_above_what_fits(compiled, tmp_path, capsys):
@@ -149,6 +166,17 @@ def test_the_size_that_is_asked_for_goes_over_the_recipes(size_px):
     recipe = ("--set", "data.image_size_px=64")
     flags = build_parser().parse([*SMALL, *recipe, "--tpu_type", "v3-8", "--size_px", size_px])
     assert read_subject(flags).config.data.image_size_px == int(size_px)
+
+
+def test_a_tracing_process_that_is_ended_is_told(monkeypatch):
+    monkeypatch.setattr(asking, "trace", _end)
+    flags = build_parser().parse([*TINY])
+    with pytest.raises(asking.TracingError, match=r"8 a core: .* but was ended from outside"):
+        asking.trace_apart(read_subject(flags), 8, 8)
+
+
+def _end(*args):
+    os._exit(9)
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):

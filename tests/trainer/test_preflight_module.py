@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.preflight.host_ops import host_ops
-from trainer.preflight.module import digest, host_calls, without_copies
+from trainer.preflight.module import digest, host_calls, largest_maps, without_copies
 from trainer.preflight.step import HostOpError, stablehlo
 
 VECTOR = (tf.TensorSpec([4]),)
@@ -89,3 +89,20 @@ def test_a_planted_host_op_in_a_function_that_is_called_is_found():
 def test_calls_of_the_host_are_named(line, told):
     text = f'#loc2 = loc("head/callback")\n  {line}\n#loc3 = loc(fused["PyFunc:", #loc2])\n'
     assert host_calls(text) == told
+
+
+def test_the_largest_maps_are_those_of_the_convolutions_towards_the_loss():
+    kernel = tf.Variable(tf.ones([3, 3, 2, 5], tf.bfloat16))
+
+    def step(x):
+        with tf.GradientTape() as tape:
+            with tf.name_scope("first"):
+                y = tf.nn.conv2d(x, kernel, 1, "SAME")
+            with tf.name_scope("second"):
+                y = tf.nn.conv2d(y, tf.ones([1, 1, 5, 2], tf.bfloat16), 2, "SAME")
+            y = y * y
+        return tape.gradient(y, kernel)
+
+    text = stablehlo(step, (tf.TensorSpec([4, 8, 8, 2], tf.bfloat16),))
+    told = [(name.partition("/")[0], size) for name, size in largest_maps(text, 3)]
+    assert told == [("first", 4 * 8 * 8 * 5 * 2), ("second", 4 * 4 * 4 * 2 * 2)]

@@ -16,7 +16,6 @@ Exit codes: 0 every step compiles and fits, 1 one does not (the largest batch th
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from pipeline.command_line import Parser, run, whole_numbers
 from pipeline.errors import DataError, SettingsError
 from trainer.preflight.asking import LARGEST, Asking
 from trainer.preflight.compiler import Compiler, compiler_version
-from trainer.preflight.report import epoch_text, refusal_text, table
+from trainer.preflight.report import epoch_text, maps_text, refusal_text, table
 from trainer.preflight.subject import Subject, add_flags, read_subject
 from trainer.preflight.tpu_types import TPU_TYPES
 
@@ -96,7 +95,6 @@ def preflight(flags: argparse.Namespace) -> int:
         f"({asking.tpu.source}); estimates by {compiler_version()}, nothing is run",
         flush=True,
     )
-    _quiet_tensorflow()
     batches = sorted(set(batches))
     steps = {batch: asking.steps(batch) for batch in batches}
     print(table([line for batch in batches for line in steps[batch].items()]))
@@ -129,9 +127,10 @@ def _check(asking: Asking, batches: Sequence[int], tpu_type: str) -> None:
         if largest
         else "not one example a core fits; take smaller images, or a smaller network"
     )
+    maps = f" (largest maps: {maps_text(told)})" if (told := asking.maps(batch)) else ""
     raise RefusedError(
         f"{tpu_type}: batch {batch} a core must fit its memory, got "
-        f"{verdict.memory_bytes / 2**30:.2f} GiB needed; {mend}"
+        f"{verdict.memory_bytes / 2**30:.2f} GiB needed{maps}; {mend}"
     )
 
 
@@ -147,12 +146,6 @@ def _batch_of(subject: Subject, tpu_type: str) -> tuple[int]:
             f"{batch_size}; or give --batch, the examples a core"
         )
     return (batch_size // cores,)
-
-
-def _quiet_tensorflow() -> None:
-    """It notes CPU features, and a missing GPU as an error, on stderr."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

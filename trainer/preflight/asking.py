@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import functools
+import logging
+import multiprocessing
+import os
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
 
+from pipeline.errors import DataError
 from trainer.preflight.compiler import Compiler, Verdict
 from trainer.preflight.estimate import Roofline
 from trainer.preflight.largest import largest_batch
+from trainer.preflight.module import largest_maps
 from trainer.preflight.subject import Subject
 from trainer.preflight.tpu_types import TPU_TYPES, TpuType
 
+if TYPE_CHECKING:
+    from trainer.preflight.step import Step
+
 EVALUATION = "evaluation"
+MOST_MAPS = 3
 LARGEST = 4096  # examples a core: none above is tried
+
+
+class TracingError(DataError):
+    """The process that traces the steps ended before it was done."""
+
+
+def trace(subject: Subject, batch: int, cores: int) -> list[Step]:
+    """The steps for `batch` examples a core; TensorFlow starts here."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it notes CPU features
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from trainer.preflight.step import traced_steps
+
+    return list(traced_steps(subject, batch=batch, cores=cores))
+
+
+def trace_apart(subject: Subject, batch: int, cores: int) -> list[Step]:
+    """`trace` in a process of its own, for TensorFlow keeps what it has traced: of B3 0.7 GB.
+
+    Raises:
+      TracingError: the process was ended.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+        try:
+            return process.submit(trace, subject, batch, cores).result()
+        except BrokenProcessPool as error:
+            raise TracingError(
+                f"{batch} a core: the process that traces the step must finish, but was ended from "
+                "outside; is there memory enough (EfficientNet-B7 takes some 5 GB)?"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Asking:
-    """Asks a compiler what it has not been asked yet; TensorFlow starts with the first question."""
+    """Asks a compiler what it has not been asked yet."""
 
     subject: Subject
     compiler: Compiler
@@ -28,6 +71,10 @@ class Asking:
         return TPU_TYPES[self.compiler.tpu_type]
 
     @functools.cached_property
+    def _maps(self) -> dict[int, list[tuple[str, int]]]:
+        return {}
+
+    @functools.cached_property
     def _asked(self) -> dict[int, dict[str, Roofline]]:
         return {}
 
@@ -36,17 +83,21 @@ class Asking:
 
         Those after one that is refused are left out.
         """
-        from trainer.preflight.step import traced_steps
-
         if batch in self._asked:
             return self._asked[batch]
         found = self._asked[batch] = {}
-        for step in traced_steps(self.subject, batch=batch, cores=self.tpu.cores):
+        for step in trace_apart(self.subject, batch, self.tpu.cores):
+            print(f"preflight: {step.name}, {batch} a core …", file=sys.stderr, flush=True)
             verdict = self.compiler.verdict(step.stablehlo)
             found[step.name] = Roofline(tpu=self.tpu, verdict=verdict, batch=batch)
             if verdict.refusal is not None:
+                self._maps[batch] = largest_maps(step.stablehlo, MOST_MAPS)
                 break
         return found
+
+    def maps(self, batch: int) -> list[tuple[str, int]]:
+        """Names and bytes of the largest maps of a step that was refused; see `largest_maps`."""
+        return self._maps.get(batch, [])
 
     def worst(self, batch: int) -> Verdict:
         """The refusal, or else the verdict on the step that needs most memory."""

@@ -75,8 +75,8 @@ class Verdict:
 
     @property
     def is_too_large(self) -> bool:
-        """Refused for memory alone: with fewer examples it may fit."""
-        return self.refusal is not None and "RESOURCE_EXHAUSTED" in self.refusal
+        """Refused for the core's memory alone: with fewer examples it may fit."""
+        return _used(self.refusal) is not None
 
     @property
     def refused_ops(self) -> list[str]:

@@ -1,4 +1,5 @@
-"""A traced step as StableHLO text: what the compiler takes, its digest, and calls of the host.
+"""A traced step as StableHLO text: what the compiler takes, its digest, calls of the host, and the
+largest maps.
 
 Text, not a parsed module: that would need jax, which the process with TensorFlow does without.
 """
@@ -6,6 +7,7 @@ Text, not a parsed module: that would need jax, which the process with TensorFlo
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 
@@ -24,6 +26,10 @@ _HOST_OP = re.compile(
     r"(?: @(?P<bare>[\w.$]+)| @\"(?P<quoted>[^\"]+)\")?.*?(?:loc\((?P<location>#loc\d*)\))?$",
     re.MULTILINE,
 )
+_MAP = re.compile(
+    r"stablehlo\.convolution\(.*-> tensor<([\dx]+)x[a-z]+(\d+)> loc\((#loc\d*)\)$", re.MULTILINE
+)
+_IN_GRADIENT = "gradient_tape"
 _NAMED = re.compile(r"^(#loc\d*) = loc\((.*)\)$", re.MULTILINE)
 
 
@@ -52,25 +58,40 @@ def host_calls(text: str) -> list[str]:
     Everything that is not computed by the device: calls, and what is fed in and out.
     """
     found: dict[str, None] = {}
+    places = dict(_NAMED.findall(text))
     for match in _HOST_OP.finditer(text):
         target = match["bare"] or match["quoted"] or ""
         if target in KNOWN_CALLS or target.startswith(("mhlo.", "chlo.", "stablehlo.")):
             continue
         name = f"{match[1]} {target}".strip()
-        place = _name_of(text, match["location"])
+        place = _longest_name(places, match["location"] or "")
         found[f"{name} ({place})" if place else name] = None
     return list(found)
 
 
-def _name_of(text: str, location: str | None) -> str | None:
-    """The op's name behind `#loc12`: the longest of those that were fused into it."""
-    places = dict(_NAMED.findall(text)) if location else {}
+def largest_maps(text: str, count: int) -> list[tuple[str, int]]:
+    """Names and bytes of the largest maps that convolutions make on the way to the loss.
+
+    They have to lie in memory, which maps made element by element need not.
+    """
+    places = dict(_NAMED.findall(text))
+    found: dict[str, int] = {}
+    for shape, bits, location in _MAP.findall(text):
+        name = _longest_name(places, location) or "a convolution"
+        if _IN_GRADIENT not in name:
+            size = math.prod(map(int, shape.split("x"))) * int(bits) // 8
+            found[name] = max(found.get(name, 0), size)
+    return sorted(found.items(), key=lambda item: -item[1])[:count]
+
+
+def _longest_name(places: dict[str, str], location: str) -> str | None:
+    """The op's name behind `#loc12`: the longest of those that were fused into it, no file's."""
 
     def names(reference: str) -> Iterator[str]:
-        for name, link in re.findall(r"\"([^\"]*)\"|(#loc\d*)", places.get(reference, "")):
+        for name, link in re.findall(r"\"([^\"]*)\"(?!:\d)|(#loc\d*)", places.get(reference, "")):
             if link and link != reference:
                 yield from names(link)
             elif name:
                 yield name
 
-    return max(names(location or ""), key=len, default=None)
+    return max(names(location), key=len, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from trainer.preflight.asking import EVALUATION
@@ -11,7 +12,7 @@ from trainer.preflight.subject import Subject
 
 _COLUMNS = (
     "step", "batch a core", "in all", "fits", "memory a core", "GFLOP an image", "MB an image",
-    "images/s", "bound by",
+    "images/s at most", "bound by",
 )  # fmt: skip
 _MOST_OPS = 3
 _MOST_TEXT = 300
@@ -45,8 +46,12 @@ def epoch_text(
     longest = max(training, key=lambda roofline: roofline.seconds)
     seconds = epoch_s(longest, steps[EVALUATION], subject.images, subject.validation_images or 0)
     validated = f" and {subject.validation_images:,} validated" if subject.validation_images else ""
-    cost = "" if price_per_hour is None else f", {price_per_hour * seconds / 3600:.4f} to pay"
-    return f"an epoch of {subject.images:,} images{validated}: at least {seconds:.1f} s{cost}"
+    cost = (
+        "" if price_per_hour is None else f", {_two_digits(price_per_hour * seconds / 3600)} to pay"
+    )
+    return (
+        f"an epoch of {subject.images:,} images{validated}: at least {_two_digits(seconds)} s{cost}"
+    )
 
 
 def refusal_text(verdict: Verdict) -> str:
@@ -54,6 +59,22 @@ def refusal_text(verdict: Verdict) -> str:
     words = " ".join((verdict.refusal or "").split())
     ops = ", ".join(verdict.refused_ops[:_MOST_OPS])
     return words[:_MOST_TEXT] + (f" … in {ops}" if ops else "")
+
+
+def maps_text(maps: Sequence[tuple[str, int]]) -> str:
+    """`1.38 GiB block2a_expand_conv, 0.69 GiB stem_conv`."""
+    return ", ".join(f"{size / 2**30:.2f} GiB {_layer_of(name)}" for name, size in maps)
+
+
+def _layer_of(op: str) -> str:
+    """`block2a_expand_conv` of `functional_1_1/block2a_expand_conv_1/convolution`."""
+    parts = op.split("/")
+    return re.sub(r"_\d+$", "", parts[-2] if len(parts) > 1 else op)
+
+
+def _two_digits(value: float) -> str:
+    """`0.0012`, `1.7`, `3,456`: so few, for a bound has no more."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _cells(name: str, roofline: Roofline) -> tuple[str, ...]:
