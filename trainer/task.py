@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.command_line import Parser, add_set_flag, run
+from pipeline.dataset.parts import HOLDOUT
 from pipeline.records.manifest import read_rows
 from pipeline.stream.extras import refuse_leaks, with_extra_rows
 from pipeline.stream.records import open_records
@@ -126,9 +127,16 @@ def _read_recipe(flags: argparse.Namespace) -> Recipe:
         allow_failures=flags.allow_failures,
         replicas=flags.replicas,
     )
-    validations = [fold.validation for fold in recipe.chosen]
-    refuse_leaks(recipe.records, recipe.extras, recipe.config.extra, validations)
+    refuse_leaks(recipe.records, recipe.extras, recipe.config.extra, _unseen(recipe))
     return recipe
+
+
+def _unseen(recipe: Recipe) -> list[tuple[str, ...]]:
+    """The parts that must stay unseen: of each fold those that validate, and the holdout."""
+    validations = [fold.validation for fold in recipe.chosen]
+    touched = {part for fold in recipe.folds for part in (*fold.train, *fold.validation)}
+    is_held_out = HOLDOUT in recipe.records.manifest.part_names and HOLDOUT not in touched
+    return [*validations, (HOLDOUT,)] if is_held_out else validations
 
 
 def _unfinished(run_folder: str, recipe: Recipe) -> tuple[FoldParts, ...]:

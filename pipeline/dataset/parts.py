@@ -15,7 +15,8 @@ from pipeline.dataset.labels import TableError, one_hot
 from pipeline.dataset.spec import DatasetSpec, FoldsSpec
 from pipeline.dataset.table import Table
 
-GIVEN_PARTS = ("train", "val", "test", "holdout", "unlabelled")
+HOLDOUT = "holdout"  # kept out of all folds
+GIVEN_PARTS = ("train", "val", "test", HOLDOUT, "unlabelled")
 
 
 def name_parts(table: Table, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +48,7 @@ def _dealt_parts(table: Table, folds: FoldsSpec, where: str) -> np.ndarray:
     names = [f"fold{fold}" for fold in range(folds.count)]
     shares = [1.0] * folds.count
     if folds.holdout is not None:
-        names.append("holdout")
+        names.append(HOLDOUT)
         shares = [(1 - folds.holdout) / folds.count] * folds.count + [folds.holdout]
     labels = one_hot(table.target, len(table.label.classes))
     try:

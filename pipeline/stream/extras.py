@@ -128,18 +128,19 @@ def refuse_leaks(
     main: Records,
     extras: Sequence[Portion],
     configs: Sequence[ExtraConfig],
-    validations: Sequence[Collection[str]],
+    unseen: Sequence[Collection[str]],
 ) -> None:
-    """Raises SettingsError for a set that holds images of a fold's validation parts.
+    """Raises SettingsError for a set that holds images of parts that must stay unseen.
 
-    `validations` are those of each fold. Images are told by the digest of their source, where both
-    sets have one, and by the pairs of the set's `duplicates`. Rows are named by number, never by
-    id: that may name a patient. Every shard that is asked of is read once.
+    `unseen` are the validation parts of each fold, and what else is held out. Images are told by
+    the digest of their source, where both sets have one, and by the pairs of the set's
+    `duplicates`. Rows are named by number, never by id: that may name a patient. Every shard that
+    is asked of is read once.
     """
-    known = [_digests(main, parts) if _source(main.manifest) else set() for parts in validations]
+    known = [_digests(main, parts) if _source(main.manifest) else set() for parts in unseen]
     for extra, config in zip(extras, configs, strict=True):
         rows_of = _rows_of(extra, set().union(*known))
-        for parts, digests in zip(validations, known, strict=True):
+        for parts, digests in zip(unseen, known, strict=True):
             same = {row for digest in digests for row in rows_of.get(digest, ())}
             paired = _paired_rows(main, parts, extra, config.duplicates)
             if not (same or paired):
@@ -148,15 +149,15 @@ def refuse_leaks(
             named = ", ".join(map(str, found[:_ROWS_NAMED]))
             more = f" and {len(found) - _ROWS_NAMED} more" if len(found) > _ROWS_NAMED else ""
             raise SettingsError(
-                f"extra {config.records!r}: no image must be one of the validation parts "
+                f"extra {config.records!r}: no image must be one of the unseen parts "
                 f"{', '.join(parts)}, got {len(found)} of {extra.examples} ({len(same)} with the "
                 f"same source, {len(paired)} by duplicates): rows {named}{more} of the set; make "
                 "its records with --drop of these, or choose other parts of it"
             )
         if not config.duplicates and not (_source(main.manifest) and _source_of(extra)):
             _log.warning(
-                "extra %r: whether it holds validation images is not known, for there is no sha256 "
-                "in the records; name a list of find_duplicates under duplicates",
+                "extra %r: whether it holds images of unseen parts is not known, for there is no "
+                "sha256 in the records; name a list of find_duplicates under duplicates",
                 config.records,
             )
 

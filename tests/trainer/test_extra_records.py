@@ -54,6 +54,24 @@ def test_an_extra_of_validation_images_stops_the_run_before_it_begins(folder, ca
     assert not (folder / "run").exists()
 
 
+def test_an_extra_of_held_out_images_is_refused_too(tmp_path, capsys):
+    write_toy_records(tmp_path / "main", parts=("fold0", "fold1", "holdout"))
+    with_digests(tmp_path / "main")
+    write_toy_records(tmp_path / "other", rows=16, parts=("train",), seed=5)
+    with_digests(tmp_path / "other")  # the first 16 rows of the other set
+    held_out = read_rows(str(tmp_path / "main")).query("part == 'holdout'")["row"]
+    inside = {*held_out[held_out < 16]}
+    rewrite(
+        tmp_path / "other",
+        lambda example: {
+            **example,
+            "sha256": f"{example['row'] + (0 if example['row'] in inside else 500):064x}",
+        },
+    )
+    assert train(tmp_path) == 2
+    assert f"unseen parts holdout, got {len(inside)} of 16" in capsys.readouterr().err
+
+
 def test_a_run_goes_on_with_the_extras_it_began_with_only(folder, capsys):
     assert train(folder) == 0
     rewrite(folder / "other", lambda example: {**example, "age_approx": 1.0})

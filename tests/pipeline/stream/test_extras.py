@@ -192,7 +192,7 @@ def test_an_extra_of_validation_sources_is_refused_by_row(main, other, tmp_path)
         add=[SHA256],
     )
     told = refusal(main, ExtraConfig(records=str(other)))
-    assert told.startswith(f"extra {str(other)!r}: no image must be one of the validation parts")
+    assert told.startswith(f"extra {str(other)!r}: no image must be one of the unseen parts")
     assert "fold1, got 2 of 10 (2 with the same source, 0 by duplicates): rows 3, 7 of" in told
     assert "ISIC" not in told
 
@@ -234,7 +234,7 @@ def test_a_set_whose_leaks_cannot_be_seen_is_warned_of(main, other, caplog):
     config = ExtraConfig(records=str(other))
     with caplog.at_level(logging.WARNING):
         refuse_leaks(main, open_extras([config], main), [config], [["fold0"]])
-    assert "holds validation images is not known" in caplog.text
+    assert "holds images of unseen parts is not known" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_set_that_cannot_train_beside_the_first_is_refused(main, other, change
 
 def test_a_set_that_is_not_there_is_named_as_an_extra(main, other, tmp_path):
     gone = ExtraConfig(records=str(tmp_path / "gone"))
-    with pytest.raises(DataError, match=f"^extra '{tmp_path}/gone': .*gone"):
+    with pytest.raises(SettingsError, match=f"^extra '{tmp_path}/gone': .*gone"):
         open_extras([gone], main)
     paired = ExtraConfig(records=str(other), duplicates=str(tmp_path / "pairs.csv"))
     extras = open_extras([paired], main)
