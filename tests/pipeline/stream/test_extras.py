@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from pipeline.errors import DataError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.metadata import MetadataEncoder
 from pipeline.records.features import Feature
 from pipeline.records.manifest import read_rows, write_rows
