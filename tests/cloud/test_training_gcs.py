@@ -1,6 +1,7 @@
 """Training on gs://: two steps a fold, killed and continued, to views, ensemble, report, export."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -139,16 +140,26 @@ FAULTS = [
 
 def test_tensorflow_reads_and_writes_the_same_whatever_breaks(gateway, bucket, tmp_path):
     manifest = write_toy_records(tmp_path, rows=200, parts=("fold0",), shards_per_part=1)
-    put(tmp_path, f"{bucket}/out")
-    path = f"{bucket}/out/{manifest.shards[0].file}"
+    shard = (tmp_path / manifest.shards[0].file).read_bytes()
     faults = [{"kind": "delay", "times": 0}, *FAULTS, {"kind": "status", "status": 403}]
-    (tmp_path / "faults.json").write_text(json.dumps(faults))
+    names = [f"fault{number:02d}" for number in range(len(faults))]
+    for name in names:
+        storage.write_bytes(f"{bucket}/{name}/records.tfrecord", shard)
+    # Each breaks the requests of its own folder.
+    gateway.breaks(
+        *(
+            {**fault, "match": f"(?=.*%2F{name}){fault.get('match', '')}"}
+            for name, fault in zip(names, faults, strict=True)
+        )
+    )
     program = str(ROOT / "tests/cloud/tensorflow_faults.py")
-    words = [program, path, f"{bucket}/checkpoints", str(tmp_path / "faults.json")]
-    text = output_of(start(gateway, *words))
-    whole, *broken, refused = (json.loads(line) for line in text.splitlines() if line[0] == "{")
+    text = output_of(start(gateway, program, *(f"{bucket}/{name}" for name in names)))
+    astray = [asked for asked in gateway.requests() if not re.search(r"%2Ffault\d\d", asked)]
+    assert astray == []
+    lines = (json.loads(line) for line in text.splitlines() if line.startswith("{"))
+    whole, *broken, refused = lines
     assert whole["is_equal"]
-    for fault, told in zip(FAULTS, broken, strict=True):
-        assert told.pop("met") > 0, fault
-        assert told == {"records": whole["records"], "is_equal": True}, fault
+    for fault, met, told in zip(FAULTS, gateway.met()[1:-1], broken, strict=True):
+        assert met > 0, fault
+        assert told == whole, fault
     assert "PermissionDenied" in refused["error"]
