@@ -96,6 +96,12 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb")
         self.close_connection, self._is_tunnel = False, True
 
+    def handle_expect_100(self) -> bool:
+        """Says "go on" at once: kept in a tunnel's buffer, it costs curl a second an upload."""
+        is_wanted = super().handle_expect_100()
+        self.wfile.flush()
+        return is_wanted
+
     def handle_any(self) -> None:
         """One request, of whatever method."""
         if self.path == "/_gateway":

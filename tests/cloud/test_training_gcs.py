@@ -1,6 +1,10 @@
-"""Training on gs://: two steps a fold, killed and continued, to views, ensemble, report, export."""
+"""A user's way wholly on gs://: records, two steps a fold, killed and continued, views, ensemble,
+report, export.
+"""
 
+import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,9 +12,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from beam_jobs.make_records import main as make_records
+from beam_jobs.verify_records import main as verify_records
 from pipeline import storage
+from pipeline.phantom.__main__ import main as draw_phantoms
 from pipeline.predictions import read_predictions
 from records_factory import write_toy_records
 from trainer.ensemble.__main__ import main as ensemble
@@ -23,6 +32,8 @@ WAIT_S = 900  # a busy machine takes its time
 RECIPE = """
 [model]
 backbone = "small-cnn"
+fusion = "concat"
+fusion_units = [4]
 dropout = 0.5
 [train]
 epochs = 2
@@ -55,63 +66,93 @@ def output_of(process, code=0):
     return text
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_as_one_that_was_not(gateway, bucket, tmp_path):
-    write_toy_records(tmp_path, rows=24, parts=("fold0", "fold1"))
-    put(tmp_path, f"{bucket}/out/32")
-    storage.write_text(f"{bucket}/recipe.toml", RECIPE)
-    words = ["--records", f"{bucket}/out/32", "--config", f"{bucket}/recipe.toml"]
-    words += ["--folds", "0"]
+def make_phantom_records(bucket, folder):
+    """From drawn images and their table, both on the bucket, to records there; the table."""
+    drawing = ["--patients", "8", "--images_per_patient", "3", "--sizes", "80x64,64x64"]
+    drawing += ["--positive_share", "0.3", "--output", str(folder)]
+    assert draw_phantoms(drawing) == 0
+    put(folder, bucket)
+    storage.write_bytes(f"{bucket}/spec.toml", (ROOT / "datasets/phantom.toml").read_bytes())
+    csv = f"{bucket}/train.csv"
+    making = ["--spec", f"{bucket}/spec.toml", "--csv", csv, "--images", f"{bucket}/jpeg"]
+    making += ["--folds", "2", "--sizes", "32", "--rows_per_shard", "6"]
+    assert make_records([*making, "--output", f"{bucket}/out"]) == 0
+    assert verify_records([f"{bucket}/out/32", "--csv", csv]) == 0
+    return read_csv(csv).set_index("image_name")
 
+
+def read_csv(path):
+    return pd.read_csv(io.BytesIO(storage.read_bytes(path)))
+
+
+def kill_in_the_second_step(gateway, run, words):
+    """Begins to train and is gone between the first fold's two steps."""
     # The second step's checkpoint takes its time, so that the kill meets it.
     gateway.breaks({"kind": "delay", "match": "fold0.*step-00000002", "seconds": 3})
-    killed = start(gateway, "-m", "trainer.task", *words, "--run", f"{bucket}/runs/killed")
-    first = f"{bucket}/runs/killed/fold0/checkpoints/step-00000001/state.json"
+    process = start(gateway, "-m", "trainer.task", *words, "--run", run)
     give_up = time.monotonic() + WAIT_S
-    while not storage.exists(first):
-        assert killed.poll() is None, killed.stdout.read()
+    while not storage.exists(f"{run}/fold0/checkpoints/step-00000001/state.json"):
+        assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < give_up
         time.sleep(0.2)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
     gateway.breaks()
-    assert not storage.exists(f"{bucket}/runs/killed/fold0/predictions.parquet")
-    assert storage.exists(f"{bucket}/runs/killed/fold0/training.lock")  # nobody let it go
+    assert not storage.exists(f"{run}/fold0/predictions.parquet")
+    assert storage.exists(f"{run}/fold0/training.lock")  # nobody let it go
+
+
+def test_records_made_there_train_a_run_that_is_killed_goes_on_and_ends_as_one_that_was_not(
+    gateway, bucket, tmp_path
+):
+    table, run = make_phantom_records(bucket, tmp_path), f"{bucket}/runs/killed"
+    storage.write_text(f"{bucket}/recipe.toml", RECIPE)
+    words = ["--records", f"{bucket}/out/32", "--config", f"{bucket}/recipe.toml"]
+    kill_in_the_second_step(gateway, run, words)
 
     program = (
         "import sys; from trainer.task import main; from trainer.export import main as export\n"
         "from trainer.predict import main as predict\n"
         f"words = {words!r}\n"
-        f"code = main([*words, '--run', '{bucket}/runs/killed'])\n"
-        f"code = code or main([*words, '--run', '{bucket}/runs/whole'])\n"
-        f"of_fold = ['--run', '{bucket}/runs/killed', '--folds', '0']\n"
-        "code = code or predict([*of_fold, *words[:2], '--views', 'flips'])\n"
-        "sys.exit(code or export(of_fold))"
+        f"code = main([*words, '--run', '{run}'])\n"
+        f"code = code or main([*words, '--run', '{bucket}/runs/whole', '--folds', '0'])\n"
+        f"of_views = ['--views', 'flips', '--submission', '{bucket}/views.csv']\n"
+        f"code = code or predict(['--run', '{run}', *words[:2], *of_views])\n"
+        f"sys.exit(code or export(['--run', '{run}', '--folds', '0']))"
     )
     text = output_of(start(gateway, "-c", program))
     assert "fold 0: goes on after step 1" in text
-    there, wanted = (read_predictions(f"{bucket}/runs/{name}") for name in ("killed", "whole"))
-    assert there.frame.equals(wanted.frame)
-    assert len(there.frame) == 12
-    views = read_predictions(f"{bucket}/runs/killed/predictions-oof-flips.parquet")
+    fold, whole = (read_predictions(f"{path}/fold0") for path in (run, f"{bucket}/runs/whole"))
+    assert fold.frame.equals(whole.frame)
+    there = read_predictions(run)
+    assert sorted(there.frame["id"]) == sorted(table.index)  # each once
+    views = read_predictions(f"{run}/predictions-oof-flips.parquet")
     assert views.frame["row"].equals(there.frame["row"])
     assert (views.probs != there.probs).any()
-    names = set(storage.walk(f"{bucket}/runs/killed"))
+    scores = read_csv(f"{bucket}/views.csv")
+    assert scores["image_name"].tolist() == views.frame["id"].tolist()
+    np.testing.assert_allclose(scores["target"], views.probs[:, 0], rtol=1e-6)
+    names = set(storage.walk(run))
     assert {
         "export/fold0/saved_model.pb",
         "export/fold0/model.json",
-        "fold0/metrics.jsonl",
+        "fold1/metrics.jsonl",
     } <= names
     assert any(name.startswith("fold0/tensorboard/events") for name in names)
     assert not any(name.endswith(".lock") for name in names)
 
-    runs = [f"{bucket}/runs/killed", f"{bucket}/runs/whole"]
-    assert ensemble([*runs, "--method", "mean", "--output", f"{bucket}/both.parquet"]) == 0
-    probs = read_predictions(f"{bucket}/both.parquet").probs
-    np.testing.assert_allclose(probs, there.probs, atol=1e-6)
-    flags = ["--records", f"{bucket}/out/32", "--model_card", f"{bucket}/card.md", "--draws", "50"]
+    members = [run, f"{run}/predictions-oof-flips.parquet"]
+    assert ensemble([*members, "--method", "mean", "--output", f"{bucket}/both.parquet"]) == 0
+    both = read_predictions(f"{bucket}/both.parquet")
+    assert both.frame["id"].equals(there.frame["id"])
+    np.testing.assert_allclose(both.probs, (there.probs + views.probs) / 2, atol=1e-6)
+    flags = [*words[:2], "--model_card", f"{bucket}/card.md", "--draws", "50"]
     page = f"{bucket}/report/report.html"
-    assert report([f"{bucket}/both.parquet", runs[0], "--output", page, *flags]) == 0
+    assert report([f"{bucket}/both.parquet", run, "--output", page, *flags]) == 0
     assert storage.list_names(f"{bucket}/report") == ["metrics.json", "report.html"]
+    figures = json.loads(storage.read_text(f"{bucket}/report/metrics.json"))["figures"]
+    auc = roc_auc_score(table.loc[both.frame["id"], "target"], both.probs[:, 0])
+    assert figures["AUC"]["figure"] == pytest.approx(auc)
 
 
 def test_a_fold_that_another_process_trains_is_refused(gateway, bucket, tmp_path):
@@ -139,16 +180,26 @@ FAULTS = [
 
 def test_tensorflow_reads_and_writes_the_same_whatever_breaks(gateway, bucket, tmp_path):
     manifest = write_toy_records(tmp_path, rows=200, parts=("fold0",), shards_per_part=1)
-    put(tmp_path, f"{bucket}/out")
-    path = f"{bucket}/out/{manifest.shards[0].file}"
+    shard = (tmp_path / manifest.shards[0].file).read_bytes()
     faults = [{"kind": "delay", "times": 0}, *FAULTS, {"kind": "status", "status": 403}]
-    (tmp_path / "faults.json").write_text(json.dumps(faults))
+    names = [f"fault{number:02d}" for number in range(len(faults))]
+    for name in names:
+        storage.write_bytes(f"{bucket}/{name}/records.tfrecord", shard)
+    # Each breaks the requests of its own folder.
+    gateway.breaks(
+        *(
+            {**fault, "match": f"(?=.*%2F{name}){fault.get('match', '')}"}
+            for name, fault in zip(names, faults, strict=True)
+        )
+    )
     program = str(ROOT / "tests/cloud/tensorflow_faults.py")
-    words = [program, path, f"{bucket}/checkpoints", str(tmp_path / "faults.json")]
-    text = output_of(start(gateway, *words))
-    whole, *broken, refused = (json.loads(line) for line in text.splitlines() if line[0] == "{")
+    text = output_of(start(gateway, program, *(f"{bucket}/{name}" for name in names)))
+    astray = [asked for asked in gateway.requests() if not re.search(r"%2Ffault\d\d", asked)]
+    assert astray == []
+    lines = (json.loads(line) for line in text.splitlines() if line.startswith("{"))
+    whole, *broken, refused = lines
     assert whole["is_equal"]
-    for fault, told in zip(FAULTS, broken, strict=True):
-        assert told.pop("met") > 0, fault
-        assert told == {"records": whole["records"], "is_equal": True}, fault
+    for fault, met, told in zip(FAULTS, gateway.met()[1:-1], broken, strict=True):
+        assert met > 0, fault
+        assert told == whole, fault
     assert "PermissionDenied" in refused["error"]

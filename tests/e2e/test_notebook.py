@@ -1,7 +1,11 @@
 """notebooks/colab_tpu.ipynb: clean as committed, and it runs from top to bottom on a CPU."""
 
 import copy
+import importlib.util
+import io
 import re
+import subprocess
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -46,6 +50,37 @@ def test_every_file_it_names_is_there(notebook):
     assert {"configs/first_attempt/v2.toml", "configs/demo.toml"} <= set(names)
     for name in names:
         assert (ROOT / name).exists(), name
+
+
+def test_run_again_on_colab_it_stays_in_the_clone_that_it_made(notebook, tmp_path, monkeypatch):
+    [cell] = [cell.source for cell in notebook.cells if '"clone"' in cell.source]
+    ran = []
+
+    class Process:
+        """Of a command that does nothing, but for a clone, which makes the folder."""
+
+        def __init__(self, words, **_):
+            ran.append(words)
+            if words[:2] == ("git", "clone"):
+                (Path.cwd() / words[-1]).mkdir()
+                (Path.cwd() / words[-1] / "setup.py").touch()
+            self.stdout, self.returncode = io.StringIO(), 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # which the cell sets
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "google.colab")
+    for _ in range(2):
+        exec(cell, {"SOURCE": "https://example.com/foldstream"})
+        assert Path.cwd() == tmp_path / "foldstream"
+    assert [words[:2] for words in ran].count(("git", "clone")) == 1
+    assert not (tmp_path / "foldstream" / "foldstream").exists()
 
 
 @pytest.mark.slow

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom import Dataset, dcmread, uid
-from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_windowing, pixel_array
 
+from dicom_factory import SECRET, dicom
 from pipeline.images.decode import open_source
 from pipeline.images.dicom import TAGS
 from pipeline.images.image_error import ImageError
@@ -20,32 +19,7 @@ from pipeline.images.jpeg import read_header
 from pipeline.images.render import RenderSpec, render
 
 MAX_PIXELS = 1_000_000
-SECRET = "Doe^Jane"
 DEPTHS = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-
-
-def dicom(pixels, *, syntax=uid.ExplicitVRLittleEndian, frames=None, **elements):
-    """Bytes of a DICOM file of these stored values, or of `frames` in a compressed syntax."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.SecondaryCaptureImageStorage, "1.2.3"
-    dataset.PatientName, dataset.PatientID = SECRET, SECRET
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
-    if pixels.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelData = pixels.tobytes() if frames is None else encapsulate(frames)
-    dataset["PixelData"].VR = "OB" if frames or pixels.dtype.itemsize == 1 else "OW"
-    out = io.BytesIO()
-    dataset.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def smooth(width=48, height=32):

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image
-from pydicom import Dataset, uid
-from pydicom.dataset import FileMetaDataset
 
+from dicom_factory import dicom
 from pipeline.images.render import RenderSpec, render
 
 SIZE = 48
@@ -30,28 +29,6 @@ def turned(kind, **options):
     exif = Image.Exif()
     exif[0x0112] = 6
     return saved(np.ascontiguousarray(np.rot90(COLORS)), kind, exif=exif, **options)
-
-
-def dicom(pixels):
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.SecondaryCaptureImageStorage, "1.2.3"
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    is_gray = pixels.ndim == 2
-    dataset.SamplesPerPixel = 1 if is_gray else 3
-    dataset.PhotometricInterpretation = "MONOCHROME2" if is_gray else "RGB"
-    if is_gray:
-        values = 1 << 8 * pixels.dtype.itemsize
-        dataset.WindowCenter, dataset.WindowWidth = values // 2, values
-    else:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
-    dataset.PixelData = pixels.tobytes()
-    out = io.BytesIO()
-    dataset.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 COLOR_FILES = {
@@ -83,7 +60,7 @@ GRAY_FILES = {
     ),
     "16-bit TIFF": lambda: saved(GRAYS, "TIFF"),
     "DICOM": lambda: dicom((GRAYS >> 8).astype(np.uint8)),
-    "16-bit DICOM": lambda: dicom(GRAYS),
+    "16-bit DICOM": lambda: dicom(GRAYS, WindowCenter=1 << 15, WindowWidth=1 << 16),
 }
 
 
