@@ -211,7 +211,12 @@ def test_the_page_for_users_says_the_same():
     text.write("than `--max_failures` of the rows fail.\n\n| image | reason |\n| --- | --- |\n")
     text.writelines(f"| {case.what} | `{case.reason}` |\n" for case in IMAGES)
     text.write(
-        "\nA table or a command line at fault is one line on stderr, before any image is read.\n\n"
+        "\nA table or a command line at fault is one line on stderr, before any image is read. "
+        "A path that is not there is the command line's fault, of\n"
+    )
+    text.write(
+        "whichever command (`tests/test_missing_paths.py`); records or a run that are there and "
+        "not complete are the data's.\n\n"
     )
     text.write("| input | exit code | the line says |\n| --- | --- | --- |\n")
     text.writelines(f"| {case.what} | {case.code} | {case.shows} |\n" for case in TABLES)
