@@ -25,6 +25,7 @@ from pipeline.duplicates.thumbnail import THUMBNAIL_PX, Thumbnails, draw_thumbna
 from pipeline.errors import DataError, SettingsError
 from pipeline.images.image_error import ImageError
 from pipeline.ordered import map_ordered
+from pipeline.wording import counted
 
 _MAX_PIXELS = 100_000_000
 _MOST_FAILED = 20  # named
@@ -129,7 +130,7 @@ class FindDuplicates:
 
 def describe_reading(folder: str, pictures: Pictures) -> str:
     """How many images were looked at, and which could not be."""
-    lines = [f"{folder}: {len(pictures.ids):,} images"]
+    lines = [f"{folder}: {counted(len(pictures.ids), 'image')}"]
     if pictures.failed:
         lines[0] += f", and {len(pictures.failed):,} that could not be read"
     lines += [f"      {name}: {reason}" for name, reason in pictures.failed[:_MOST_FAILED]]

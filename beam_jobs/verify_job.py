@@ -35,6 +35,7 @@ from pipeline.records.verify import (
     verify_shard,
 )
 from pipeline.settings import from_tables, merge
+from pipeline.wording import counted
 
 _MOST_FAULTS = 20  # shown of one check
 _TABLE_NAME = "table.parquet"
@@ -128,8 +129,10 @@ def describe(manifest: Manifest, faults: list[Fault], *, has_table: bool) -> str
         if len(found) > _MOST_FAULTS:
             lines.append(f"      and {len(found) - _MOST_FAULTS:,} more")
     examples = sum(part.examples for part in manifest.parts)
-    verdict = f"{len(faults):,} faults" if faults else "no fault"
-    lines.append(f"{examples:,} examples in {len(manifest.shards):,} shards: {verdict}")
+    verdict = counted(len(faults), "fault") if faults else "no fault"
+    lines.append(
+        f"{counted(examples, 'example')} in {counted(len(manifest.shards), 'shard')}: {verdict}"
+    )
     return "\n".join(lines)
 
 

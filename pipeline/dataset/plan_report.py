@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipeline import storage
 from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest, PartInfo
+from pipeline.wording import counted
 
 _MOST_CLASSES = 8  # further ones would not fit a line
 Cell = str | int | float
@@ -16,7 +17,7 @@ def describe_parts(parts: Sequence[PartInfo], label: LabelInfo, dropped: int) ->
     """One line a part: images, groups, images of each class; then what to know about them."""
     notes = _class_notes(label)
     if dropped:
-        notes.append(f"{dropped:,} rows were left out, as --drop or --fold_column asks")
+        notes.append(f"{counted(dropped, 'row')} left out, as --drop or --fold_column asks")
     if all(part.groups == part.examples for part in parts):
         notes.append(
             "every image is its own group: leakage between images of one patient is not checked"
@@ -41,9 +42,11 @@ def describe_sizes(output: str, manifests: Sequence[Manifest], failed: int) -> s
     if failed:
         most = max(manifests, key=lambda manifest: sum(manifest.failures.values()))
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in most.failures.items())
-        notes.append(f"{failed:,} rows failed ({reasons}): {storage.join(output, 'failed.csv')}")
+        notes.append(
+            f"{counted(failed, 'row')} failed ({reasons}): {storage.join(output, 'failed.csv')}"
+        )
     notes += [
-        f"warning: {manifest.enlarged:,} images are smaller than {manifest.size} px and were "
+        f"warning: {counted(manifest.enlarged, 'image')} smaller than {manifest.size} px: "
         "enlarged; --no_enlarge leaves such images out"
         for manifest in manifests
         if manifest.enlarged

@@ -30,6 +30,7 @@ from pipeline.preview.sample import Sample, read_sample
 from pipeline.preview.style import STYLE
 from pipeline.records.features import table_column, with_role
 from pipeline.records.manifest import Manifest, read_rows
+from pipeline.wording import counted
 
 PREVIEW_NAME = "preview.html"
 _THUMBNAILS = 240  # on the page
@@ -107,7 +108,9 @@ def _head(manifests: Sequence[Manifest], dropped: int) -> Iterator[Markup]:
     )  # fmt: skip
     for manifest in manifests:
         if manifest.enlarged:
-            text = f"{manifest.enlarged:,} images are smaller than {manifest.size} px: enlarged."
+            text = (
+                f"{counted(manifest.enlarged, 'image')} smaller than {manifest.size} px: enlarged."
+            )
             yield tag("p", {"class": "warning"}, text)
 
 

@@ -21,6 +21,7 @@ from pipeline.predictions import (
 from pipeline.records.label import LabelInfo
 from pipeline.records.manifest import Manifest, read_rows
 from pipeline.stream.records import Records, open_records
+from pipeline.wording import counted
 from trainer.ensemble.submission import check_columns as check_submission
 from trainer.ensemble.submission import write_submission
 from trainer.prediction.assign import Assignment, check_columns, metadata_columns
@@ -77,7 +78,9 @@ def _prepared(
         numbers = [of.number for of in member.assigned]
         columns |= dict.fromkeys(metadata_columns(member.run, numbers))
     prepared = prepare_images(request.images, manifest, tuple(columns), _work_folder(final))
-    print(f"{prepared.rows - prepared.failed:,} images prepared, {prepared.failed:,} failed")
+    print(
+        f"{counted(prepared.rows - prepared.failed, 'image')} prepared, {prepared.failed:,} failed"
+    )
     return prepared
 
 
@@ -121,7 +124,10 @@ def _predict_member(request: Request, member: Member, predictor: _FoldPredictor)
             write_outputs(file, found, digest)
         outputs.append(found)
         suffix = f", {how}" if how else ""
-        print(f"{run.folder}: fold {assigned.number}: {len(found.rows):,} rows{suffix}", flush=True)
+        print(
+            f"{run.folder}: fold {assigned.number}: {counted(len(found.rows), 'row')}{suffix}",
+            flush=True,
+        )
     averaged = average(outputs, run.label.kind, request.average)
     keys = _keys(predictor.rows, averaged.rows, run.label, records.manifest)
     for assigned, of_fold in zip(member.assigned, outputs, strict=True):

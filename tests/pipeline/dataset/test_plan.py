@@ -181,4 +181,4 @@ def test_the_fold_table_adds_up_and_says_what_was_not_checked(frame, tmp_path):
     positives = int(frame["target"].sum())
     assert last == ["all", "300", "300", str(300 - positives), str(positives)]
     assert "leakage between images of one patient is not checked" in text
-    assert "2 rows were left out" in text
+    assert "2 rows left out" in text

@@ -37,7 +37,7 @@ def test_failures_and_enlarged_images_are_told(tmp_path):
     )
     text = describe_sizes("out", [manifest], failed=3)
     assert "3 rows failed (2 missing, 1 truncated): out/failed.csv" in text
-    assert "warning: 7 images are smaller than 32 px and were enlarged" in text
+    assert "warning: 7 images smaller than 32 px: enlarged" in text
 
 
 def test_a_source_that_is_too_small_for_a_size_is_counted_there(tmp_path, capsys):
@@ -45,4 +45,4 @@ def test_a_source_that_is_too_small_for_a_size_is_counted_there(tmp_path, capsys
     assert make_records(record_flags(tmp_path, tmp_path / "out", sizes="64,160")) == 0
     counts = [read_manifest(f"{tmp_path}/out/{size}").enlarged for size in (64, 160)]
     assert counts == [0, 24]
-    assert "warning: 24 images are smaller than 160 px" in capsys.readouterr().out
+    assert "warning: 24 images smaller than 160 px" in capsys.readouterr().out
