@@ -9,6 +9,8 @@ import time
 import pytest
 
 from pipeline import storage
+from pipeline.errors import SettingsError
+from pipeline.scoring.work import alone_in, remove_work, work_folder
 from pipeline.storage import gcs_lease
 
 pytestmark = pytest.mark.cloud
@@ -41,6 +43,18 @@ def test_it_is_held_as_long_as_the_block_lasts(path):
         first = storage.version(path)
         time.sleep(1)
         assert storage.version(path) != first
+
+
+def test_the_work_of_a_scoring_is_removed_under_its_lease(path, bucket):
+    work = work_folder(f"{bucket}/scores.csv")
+    with alone_in(work):
+        storage.write_text(f"{work}/00000.json", "{}")
+        remove_work(work)
+        assert [name for name in storage.list_names(work) if name.endswith(".json")] == []
+        with pytest.raises(SettingsError, match="no other process must score"), alone_in(work):
+            pass
+        time.sleep(1)  # renewals go on
+    assert storage.list_names(bucket) == []
 
 
 def test_a_holder_of_this_machine_that_is_gone_is_succeeded_at_once(path, monkeypatch):
