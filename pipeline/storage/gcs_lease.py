@@ -27,7 +27,7 @@ from pathlib import Path
 
 from pipeline.storage import local
 from pipeline.storage.backend import ABSENT, StorageError, Version
-from pipeline.storage.gcs_requests import delete_object, download, find_object, upload
+from pipeline.storage.gcs_requests import delete_object, download, find_object, upload, written_by
 
 RENEW_S = 15.0
 LEASE_S = 60.0
@@ -56,7 +56,9 @@ def held(path: str) -> Iterator[None]:
         finally:
             ended.set()
             renewer.join()
-            delete_object(path, only=renewer.generation)
+            ours = written_by(token, path)  # maybe of a renewal whose answer was lost
+            if ours is not None:
+                delete_object(path, only=ours)
     finally:
         _HELD.discard(token)
 

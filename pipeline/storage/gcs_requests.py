@@ -144,7 +144,7 @@ def upload(
                 )
             return Version(str(blob.generation))
         except api.PreconditionFailed:
-            return _written_by(writer, path, patience)
+            return written_by(writer, path, timeout_s)
         except FileNotFoundError as error:
             # An upload session that has ended looks like a bucket that is not there.
             if size <= _SINGLE_BYTES or attempt == _ATTEMPTS:
@@ -153,6 +153,13 @@ def upload(
         except DataCorruption as error:
             _pause(attempt, path, str(error))
     raise AssertionError("the last pause raises")
+
+
+def written_by(writer: str, path: str, timeout_s: float | None = None) -> Version | None:
+    """The generation that is there if `writer` wrote it: the answer to its call may be lost."""
+    blob = _reloaded(path, _patience(timeout_s))
+    is_ours = blob is not None and (blob.metadata or {}).get(_WRITER) == writer
+    return Version(str(blob.generation)) if is_ours else None
 
 
 def delete_object(path: str, below: str | None = None, *, only: Version | None = None) -> None:
@@ -173,13 +180,6 @@ def _patience(timeout_s: float | None) -> dict[str, Any]:
     if timeout_s is None:
         return {"retry": gcs_client.RETRY}
     return {"retry": None, "timeout": timeout_s}
-
-
-def _written_by(writer: str, path: str, patience: dict[str, Any]) -> Version | None:
-    """The generation that is there if `writer` wrote it: the answer to its call was lost."""
-    blob = _reloaded(path, patience)
-    is_ours = blob is not None and (blob.metadata or {}).get(_WRITER) == writer
-    return Version(str(blob.generation)) if is_ours else None
 
 
 def _reloaded(path: str, patience: dict[str, Any]) -> Any:

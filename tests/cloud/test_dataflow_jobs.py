@@ -40,7 +40,7 @@ def test_jobs_on_a_bucket_write_what_they_write_here_and_leave_nothing_else(
 def test_a_scoring_that_outlasts_its_lease_ends_well_and_leaves_its_output_alone(
     tmp_path, bucket, monkeypatch
 ):
-    monkeypatch.setattr(gcs_lease, "RENEW_S", 0.1)
+    monkeypatch.setattr(gcs_lease, "RENEW_S", 0.3)
     process = Finish.process
 
     def dawdle(self, count):
