@@ -14,7 +14,8 @@ import apache_beam as beam
 import cv2
 import numpy as np
 
-from beam_jobs.engine import Numbers, Outcome, choose_engine
+from beam_jobs.engine import Numbers, choose_engine
+from beam_jobs.job import Job, Outcome
 from beam_jobs.progress import FinishedShards, Progress, Tally
 from pipeline import storage
 from pipeline.duplicates.banding import MAX_DISTANCE
@@ -66,7 +67,7 @@ def find_duplicates(flags: argparse.Namespace) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FindDuplicates:
+class FindDuplicates(Job):
     """Thumbnails by way of files, a file a unit, then the pairs among them."""
 
     folders: tuple[str, ...]

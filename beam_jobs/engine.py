@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import json
 import logging
 import re
 import secrets
@@ -18,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -26,6 +25,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner, Dataflo
 from apache_beam.runners.runner import PipelineResult
 
 from beam_jobs.beam_options import as_beam_flags
+from beam_jobs.job import Job, Outcome, outcome_from_json
 from beam_jobs.local import Workers, choose_workers, run_dask, run_local
 from beam_jobs.run_flags import DATAFLOW_FLAGS
 from pipeline import storage
@@ -36,43 +36,6 @@ _DATAFLOW_THREADS = 16
 # One bundle at a time in a process, of which there is one a core: a shard's threads are ours.
 _ONE_BUNDLE = "--number_of_worker_harness_threads=1"
 _JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a job ended: its exit code, what goes to stdout, and what to stderr."""
-
-    code: int
-    text: str
-    complaint: str = ""
-
-    def tell(self) -> int:
-        """Prints the texts; the code."""
-        print(self.text, end="\n" if self.text else "", flush=True)
-        if self.complaint:
-            print(self.complaint, file=sys.stderr)
-        return self.code
-
-
-class Job(Protocol):
-    """A pipeline and what comes after it.
-
-    It is pickled into Dataflow's job graph, whose size must not depend on the data's: it holds
-    paths and settings, and reads the rest from storage.
-    """
-
-    @property
-    def name(self) -> str:
-        """Of the entry point, such as make_records."""
-
-    def build(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """The work; every element of what it gives is something done."""
-
-    def watch(self, *, in_one_process: bool) -> AbstractContextManager[Any]:
-        """Surrounds the work where it is done here: progress, and how it is stopped."""
-
-    def finish(self) -> Outcome:
-        """After the work: on the launcher, or on Dataflow on a worker, maybe more than once."""
 
 
 class Engine(Protocol):
@@ -116,7 +79,7 @@ class LocalEngine:
         in_one_process = self.workers.processes == 1 and not self.has_dask
         with job.watch(in_one_process=in_one_process):
             run(job.build, self.workers)
-        return job.finish().tell()
+        return finish_here(job)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,6 +117,7 @@ class DataflowEngine:
 
     def run(self, job: Job) -> int:
         result = self.submit(job)
+        job.begun(self.outcome_path)
         if not self.waits:
             print(f"{job.name}: begun; how it ended will be in {self.outcome_path}")
             return 0
@@ -162,6 +126,7 @@ class DataflowEngine:
         try:
             result.wait_until_finish()
         except DataflowRuntimeException as error:
+            job.ended(None)
             raise DataError(f"{job.name}: {error}; the same command again goes on") from error
         except KeyboardInterrupt:
             print(
@@ -170,7 +135,8 @@ class DataflowEngine:
                 file=sys.stderr,
             )
             return 130
-        outcome = Outcome(**json.loads(storage.read_text(self.outcome_path)))
+        outcome = outcome_from_json(storage.read_text(self.outcome_path))
+        job.ended(outcome)
         storage.remove_tree(self.folder)
         return outcome.tell()
 
@@ -196,7 +162,14 @@ class Finish(beam.DoFn):
         except (DataError, SettingsError) as error:  # the user's to mend: not to be tried again
             code = 2 if isinstance(error, SettingsError) else 1
             outcome = Outcome(code=code, text="", complaint=f"{self._job.name}: error: {error}")
-        storage.write_text(self._path, json.dumps(dataclasses.asdict(outcome)))
+        storage.write_text(self._path, outcome.to_json())
+
+
+def finish_here(job: Job) -> int:
+    """What comes after the work, on the launcher; the exit code."""
+    outcome = job.finish()
+    job.ended(outcome)
+    return outcome.tell()
 
 
 class Numbers(beam.PTransform):

@@ -56,7 +56,8 @@ def stopping_cleanly(folders: Sequence[str]) -> Iterator[None]:
     def stop(signal_number: int, frame: types.FrameType | None) -> None:
         workers = _child_processes()
         for worker in workers:
-            os.kill(worker, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it has just ended by itself
+                os.kill(worker, signal.SIGKILL)
         for worker in workers:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(worker, 0)  # gone for sure: what it wrote has no owner now
@@ -78,7 +79,8 @@ def _child_processes() -> list[int]:
     """The processes that this one started and that have not been waited for."""
     children = []
     for thread in Path("/proc/self/task").glob("*/children"):
-        children += [int(word) for word in thread.read_text().split()]
+        with contextlib.suppress(OSError):  # the thread has just ended
+            children += [int(word) for word in thread.read_text().split()]
     return children
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_jobs.engine import Numbers, Outcome, choose_engine
+from beam_jobs.engine import Numbers, choose_engine
+from beam_jobs.job import Job, Outcome
 from beam_jobs.job_flags import check_job_flags
 from beam_jobs.local import stopping_cleanly
 from beam_jobs.progress import FinishedShards, Progress
@@ -93,7 +94,7 @@ def make_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) -> i
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakeRecords:
+class MakeRecords(Job):
     """The shards of a plan, then the manifests and the table of them all."""
 
     work: ShardJob

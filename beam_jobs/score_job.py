@@ -14,8 +14,10 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
-from beam_jobs.engine import Numbers, Outcome, choose_engine
+from beam_jobs.engine import Numbers, choose_engine, finish_here
+from beam_jobs.job import Job, Outcome
 from beam_jobs.job_flags import check_job_flags
+from beam_jobs.left_job import forget_job, how_it_ended, note_job
 from beam_jobs.local import stopping_cleanly
 from beam_jobs.progress import FinishedShards, Progress
 from beam_jobs.score_shards import ROWS_SCORED, PrepareShard, SavedModels, ScoreJob, WriteScores
@@ -35,6 +37,7 @@ from pipeline.scoring.work import (
     count_failures,
     cut_rows,
     find_scores,
+    remove_work,
     work_folder,
 )
 
@@ -60,9 +63,12 @@ def score_images(flags: argparse.Namespace) -> int:
     work = work_folder(flags.output)
     with alone_in(work), engine.scratch():
         shards = cut_rows(len(rows.frame), flags.rows_per_shard)
+        left = how_it_ended(work)
+        was_left = left is not None and left.is_complete  # a job that nobody waited for
         if flags.overwrite:
             clear_work(work)
-        digest = claim_work(work, rows.frame, shards, _settings(flags, members))
+        settings = _settings(flags, members)
+        digest = claim_work(work, rows.frame, shards, settings, may_replace=was_left)
         job = ScoreJob(
             work=work,
             digest=digest,
@@ -82,11 +88,13 @@ def score_images(flags: argparse.Namespace) -> int:
             max_failures=flags.max_failures,
         )
         del rows  # in the work folder, where the workers and the last step read them
+        if was_left and scoring.is_scored():
+            return finish_here(scoring)
         return engine.run(scoring)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreImages:
+class ScoreImages(Job):
     """The scores of each shard in the work folder, then the output made of them."""
 
     work: ScoreJob
@@ -117,8 +125,21 @@ class ScoreImages:
         sizes = [rendering.size for rendering in job.renderings]
         about = _about(job.members, job.ensemble)
         reasons = write_output(self.output, rows, scores, sizes, models[0].label, about)
-        storage.remove_tree(job.work)
         return self._verdict(reasons)
+
+    def begun(self, outcome_path: str) -> None:
+        note_job(self.work.work, outcome_path)
+
+    def ended(self, outcome: Outcome | None) -> None:
+        if outcome is not None and outcome.is_complete:
+            remove_work(self.work.work)
+        else:
+            forget_job(self.work.work)
+
+    def is_scored(self) -> bool:
+        """Whether the scores of every shard are there."""
+        job = self.work
+        return all(find_scores(job.work, n, job.digest) for n in range(len(self._shards)))
 
     @property
     def _shards(self) -> list[int]:

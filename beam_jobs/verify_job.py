@@ -16,7 +16,8 @@ import apache_beam as beam
 import cv2
 import pandas as pd
 
-from beam_jobs.engine import Numbers, Outcome, choose_engine
+from beam_jobs.engine import Numbers, choose_engine
+from beam_jobs.job import Job, Outcome
 from beam_jobs.progress import FinishedShards, Progress, Tally
 from pipeline import storage
 from pipeline.dataset.plan_report import describe_parts
@@ -76,7 +77,7 @@ def verify_records(flags: argparse.Namespace, spec_tables: Mapping[str, Any]) ->
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VerifyRecords:
+class VerifyRecords(Job):
     """A report a shard, by way of files: what a worker prints or returns, Beam would keep."""
 
     records: str

@@ -3,8 +3,9 @@
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_jobs.engine import DataflowEngine, choose_engine
+from beam_jobs.engine import DataflowEngine, Finish, choose_engine
 from beam_jobs.run_flags import add_run_flags
+from pipeline import storage
 from pipeline.command_line import Parser
 
 # Of a job that the stand-in takes; without --temp_location.
@@ -37,6 +38,18 @@ def as_on_dataflow(monkeypatch, folder, waits=True) -> None:
     monkeypatch.setattr("beam_jobs.engine.DataflowRunner", StandIn)
     for module in ("records_job", "verify_job", "duplicates_job", "score_job"):
         monkeypatch.setattr(f"beam_jobs.{module}.choose_engine", lambda *_: engine)
+
+
+def finish_twice(monkeypatch) -> None:
+    """The last step is tried again each time, as if its worker had died before it could say so."""
+    process = Finish.process
+
+    def twice(self, count):
+        process(self, count)
+        storage.remove(self._path)
+        process(self, count)
+
+    monkeypatch.setattr(Finish, "process", twice)
 
 
 class Result:

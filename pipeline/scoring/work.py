@@ -5,7 +5,7 @@
     00003.parquet     the scores of a shard, each row once
     00003.json        written after it: length and SHA-256, and the rows that failed
 
-Removed when the output is written.
+Removed when the output is written, by the process that holds its lock.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import importlib.metadata
 import io
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from pipeline.settings import differences
 
 _PLAN_NAME = "plan.json"
 _LOCK_NAME = "scoring.lock"
+_REMOVERS = 16  # threads; on gs:// each file is a request
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
 
 
@@ -68,9 +70,19 @@ def alone_in(folder: str) -> Iterator[None]:
 
 def clear_work(folder: str) -> None:
     """Removes what is in the folder, but for the lock that is held."""
-    for name in storage.list_names(folder):
-        if name != _LOCK_NAME:
-            storage.remove(storage.join(folder, name))
+    paths = [
+        storage.join(folder, name) for name in storage.list_names(folder) if name != _LOCK_NAME
+    ]
+    with ThreadPoolExecutor(_REMOVERS) as pool:
+        for _ in pool.map(storage.remove, paths):
+            pass
+
+
+def remove_work(folder: str) -> None:
+    """Removes the folder, whose lock is held."""
+    clear_work(folder)
+    if not storage.is_remote(folder):  # there it is an object, which goes when it is let go of
+        storage.remove_tree(folder)
 
 
 def cut_rows(rows: int, rows_per_shard: int) -> list[int]:
@@ -80,9 +92,16 @@ def cut_rows(rows: int, rows_per_shard: int) -> list[int]:
 
 
 def claim_work(
-    folder: str, rows: pd.DataFrame, shards: list[int], settings: Mapping[str, Any]
+    folder: str,
+    rows: pd.DataFrame,
+    shards: list[int],
+    settings: Mapping[str, Any],
+    *,
+    may_replace: bool = False,
 ) -> str:
     """Writes what the scores follow from, and the rows; the digest of it.
+
+    What was begun with other rows, models or settings is removed first if it may be replaced.
 
     Raises:
       WorkError: it was begun with other rows, models or settings.
@@ -103,7 +122,10 @@ def claim_work(
         except ValueError:
             there = {}
         differing = differences(there, json.loads(text))
-        if differing:
+        if differing and may_replace:
+            clear_work(folder)
+            storage.write_text(path, text)
+        elif differing:
             raise WorkError(
                 f"{folder}: the scoring that was begun must be the one that is asked for, got "
                 f"other {', '.join(differing)}; write to another --output, or give --overwrite to "

@@ -4,6 +4,10 @@ An object store lets no lock go when its holder dies. So a lock is a lease: its 
 again every `RENEW_S`, and who wants it watches: one that stays the same for `LEASE_S` has lost its
 holder. No two machines' clocks are compared. A holder on this machine is asked for at once, so that
 a command which was killed can be given again without a pause.
+
+A renewal that is not answered soon is given up and tried again: one that hangs does not outlive the
+lease. A holder whose lease was taken ends at once, by exit code 143, and writes nothing: what lies
+under its names is the new holder's.
 """
 
 from __future__ import annotations
@@ -14,16 +18,16 @@ import logging
 import os
 import platform
 import secrets
-import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+from pipeline.storage import local
 from pipeline.storage.backend import ABSENT, StorageError, Version
-from pipeline.storage.gcs_requests import delete_object, download, find_object, upload
-from pipeline.storage.local import is_alive
+from pipeline.storage.gcs_requests import delete_object, download, find_object, upload, written_by
 
 RENEW_S = 15.0
 LEASE_S = 60.0
@@ -35,32 +39,35 @@ _log = logging.getLogger(__name__)
 def held(path: str) -> Iterator[None]:
     """Holds the lease of `path`; BlockingIOError while another process does.
 
-    A process that could not renew in time, and whose lease another has taken, is sent SIGTERM.
+    A process that could not renew in time, and whose lease another has taken, ends within it: at
+    once, without unwinding, so that no handler and no `finally` writes over the other's files.
     """
     token = secrets.token_hex(8)
     owner = {"machine": _machine(), "process": os.getpid(), "token": token}
     text = json.dumps(owner).encode()
     _HELD.add(token)
     try:
-        generation = _acquire(path, text)
+        generation = _acquire(path, text, token)
         ended = threading.Event()
-        renewer = _Renewer(path, text, generation, ended)
+        renewer = _Renewer(path, text, token, generation, ended)
         renewer.start()
         try:
             yield
         finally:
             ended.set()
             renewer.join()
-            delete_object(path, only=renewer.generation)
+            ours = written_by(token, path)  # maybe of a renewal whose answer was lost
+            if ours is not None:
+                delete_object(path, only=ours)
     finally:
         _HELD.discard(token)
 
 
-def _acquire(path: str, text: bytes) -> Version:
-    generation = upload(path, BytesIO(text), only_over=ABSENT)
+def _acquire(path: str, text: bytes, token: str) -> Version:
+    generation = upload(path, BytesIO(text), ABSENT, writer=token)
     if generation is None:
         found = _abandoned(path)
-        generation = upload(path, BytesIO(text), only_over=found)
+        generation = upload(path, BytesIO(text), found, writer=token)
     if generation is None:
         raise BlockingIOError(f"{path}: held by another process")
     return generation
@@ -89,7 +96,7 @@ def _abandoned(path: str) -> Version:
 
 def _is_there(process: int, token: str) -> bool:
     # In containers the next process often has the number of the last.
-    return token in _HELD if process == os.getpid() else is_alive(process)
+    return token in _HELD if process == os.getpid() else local.is_alive(process)
 
 
 def _machine() -> str:
@@ -105,21 +112,44 @@ def _machine() -> str:
 class _Renewer(threading.Thread):
     """Writes a lease again until it has ended."""
 
-    def __init__(self, path: str, text: bytes, generation: Version, ended: threading.Event) -> None:
+    def __init__(
+        self, path: str, text: bytes, token: str, generation: Version, ended: threading.Event
+    ) -> None:
         super().__init__(name="lease", daemon=True)
-        self._path, self._text, self._ended = path, text, ended
+        self._path, self._text, self._token, self._ended = path, text, token, ended
         self.generation = generation
 
     def run(self) -> None:
         """The thread's work."""
-        while not self._ended.wait(RENEW_S):
+        pause_s = RENEW_S
+        while not self._ended.wait(pause_s):
             try:
-                generation = upload(self._path, BytesIO(self._text), only_over=self.generation)
+                generation = upload(
+                    self._path,
+                    BytesIO(self._text),
+                    self.generation,
+                    writer=self._token,  # an earlier try whose answer was lost is ours
+                    # For the connection and for the answer: three tries fit into a lease.
+                    timeout_s=RENEW_S / 3,
+                )
             except StorageError as error:
                 _log.warning("the lease is not renewed, and will be tried again: %s", error)
+                pause_s = RENEW_S / 3
                 continue
             if generation is None:
-                _log.error("%s: another process has taken over; this one ends", self._path)
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            self.generation = generation
+                _leave(self._path)
+            else:
+                self.generation, pause_s = generation, RENEW_S
+
+
+def _leave(path: str) -> None:
+    """Ends a process whose lease another holds; what it has half written on this machine goes."""
+    print(
+        f"{path}: its lease must be renewed within {LEASE_S:g} s, got so late that another process "
+        "took it, or it was removed (this process was halted, or could not reach the storage); it "
+        "ends and writes nothing more; let the other go on, or end it and give this command again",
+        file=sys.stderr,
+        flush=True,
+    )
+    local.discard_unfinished()
+    os._exit(143)

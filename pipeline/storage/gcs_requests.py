@@ -45,7 +45,7 @@ class Listed:
 
 def find_object(path: str) -> Found | None:
     """Size and generation of an object, or None."""
-    blob = _reloaded(path)
+    blob = _reloaded(path, _patience(None))
     if blob is None:
         return None
     return Found(size=int(blob.size), generation=Version(str(blob.generation)))
@@ -109,15 +109,25 @@ def download(
     raise AssertionError("the last pause raises")
 
 
-def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Version | None:
+def upload(
+    path: str,
+    file: IO[bytes],
+    only_over: Version | None = None,
+    *,
+    writer: str | None = None,
+    timeout_s: float | None = None,
+) -> Version | None:
     """Writes the object whole; its generation.
 
-    None, and nothing is written, where another generation than `only_over` is there.
+    None, and nothing is written, where another generation than `only_over` is there; unless a call
+    of the same `writer` made it, whose answer was lost (without one: this call). With `timeout_s`
+    a request that is not answered in that time is one StorageError, and nothing is asked again.
     """
     _, name = split(path)
     if not name:
         raise SettingsError(f"path must be gs://BUCKET/NAME, got {path!r}")
-    size, writer = file.seek(0, io.SEEK_END), secrets.token_hex(8)
+    size, writer = file.seek(0, io.SEEK_END), writer or secrets.token_hex(8)
+    patience = _patience(timeout_s)
     for attempt in range(1, _ATTEMPTS + 1):
         file.seek(0)
         try:
@@ -130,11 +140,11 @@ def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Vers
                     content_type="application/octet-stream",
                     if_generation_match=None if only_over is None else int(only_over or 0),
                     checksum="crc32c",
-                    retry=gcs_client.RETRY,
+                    **patience,
                 )
             return Version(str(blob.generation))
         except api.PreconditionFailed:
-            return _written_by(writer, path)
+            return written_by(writer, path, timeout_s)
         except FileNotFoundError as error:
             # An upload session that has ended looks like a bucket that is not there.
             if size <= _SINGLE_BYTES or attempt == _ATTEMPTS:
@@ -143,6 +153,13 @@ def upload(path: str, file: IO[bytes], only_over: Version | None = None) -> Vers
         except DataCorruption as error:
             _pause(attempt, path, str(error))
     raise AssertionError("the last pause raises")
+
+
+def written_by(writer: str, path: str, timeout_s: float | None = None) -> Version | None:
+    """The generation that is there if `writer` wrote it: the answer to its call may be lost."""
+    blob = _reloaded(path, _patience(timeout_s))
+    is_ours = blob is not None and (blob.metadata or {}).get(_WRITER) == writer
+    return Version(str(blob.generation)) if is_ours else None
 
 
 def delete_object(path: str, below: str | None = None, *, only: Version | None = None) -> None:
@@ -158,21 +175,21 @@ def delete_object(path: str, below: str | None = None, *, only: Version | None =
         bucket.blob(name).delete(if_generation_match=match, retry=gcs_client.RETRY)
 
 
-def _written_by(writer: str, path: str) -> Version | None:
-    """The generation that is there if `writer` wrote it: the answer to its call was lost."""
-    blob = _reloaded(path)
-    is_ours = blob is not None and (blob.metadata or {}).get(_WRITER) == writer
-    return Version(str(blob.generation)) if is_ours else None
+def _patience(timeout_s: float | None) -> dict[str, Any]:
+    """How long a request waits, and whether it is repeated, as Google's library has it."""
+    if timeout_s is None:
+        return {"retry": gcs_client.RETRY}
+    return {"retry": None, "timeout": timeout_s}
 
 
-def _reloaded(path: str) -> Any:
+def _reloaded(path: str, patience: dict[str, Any]) -> Any:
     """What the storage says of an object; None without one."""
     _, name = split(path)
     if not name:
         return None
     with contextlib.suppress(FileNotFoundError), asking(path) as bucket:
         blob = bucket.blob(name)
-        blob.reload(retry=gcs_client.RETRY)
+        blob.reload(**patience)
         return blob
     return None
 

@@ -9,6 +9,8 @@ import time
 import pytest
 
 from pipeline import storage
+from pipeline.errors import SettingsError
+from pipeline.scoring.work import alone_in, remove_work, work_folder
 from pipeline.storage import gcs_lease
 
 pytestmark = pytest.mark.cloud
@@ -43,6 +45,18 @@ def test_it_is_held_as_long_as_the_block_lasts(path):
         assert storage.version(path) != first
 
 
+def test_the_work_of_a_scoring_is_removed_under_its_lease(path, bucket):
+    work = work_folder(f"{bucket}/scores.csv")
+    with alone_in(work):
+        storage.write_text(f"{work}/00000.json", "{}")
+        remove_work(work)
+        assert [name for name in storage.list_names(work) if name.endswith(".json")] == []
+        with pytest.raises(SettingsError, match="no other process must score"), alone_in(work):
+            pass
+        time.sleep(1)  # renewals go on
+    assert storage.list_names(bucket) == []
+
+
 def test_a_holder_of_this_machine_that_is_gone_is_succeeded_at_once(path, monkeypatch):
     monkeypatch.setattr(gcs_lease, "LEASE_S", 60.0)
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -69,14 +83,85 @@ def test_a_holder_elsewhere_that_renews_is_not_succeeded(path, monkeypatch):
             pass
 
 
-def test_a_holder_whose_lease_was_taken_is_told_to_leave(path, monkeypatch, caplog):
-    told = []
-    monkeypatch.setattr(gcs_lease.os, "kill", lambda *words: told.append(words))
-    with storage.locked(path):
+# A holder that saves when it is told to stop, as a training does, and is in the middle of a file.
+HOLDER = """
+import signal, sys, time
+from pathlib import Path
+from pipeline import storage
+from pipeline.storage import gcs_lease
+
+def save(*_):
+    storage.write_text(saved, "the first holder's")
+    sys.exit(143)
+
+gcs_lease.RENEW_S = 0.2
+path, saved, here = sys.argv[1:]
+signal.signal(signal.SIGTERM, save)
+try:
+    with storage.locked(path), storage.writing(here) as file:
+        file.write(b"half")
+        file.flush()
+        print("held", flush=True)
+        time.sleep(60)
+finally:
+    storage.write_text(saved, "the first holder's, as it was unwound")
+"""
+
+
+def test_a_holder_whose_lease_was_taken_ends_and_leaves_the_others_files_alone(
+    path, bucket, tmp_path
+):
+    saved = f"{bucket}/checkpoint"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path, saved, str(tmp_path / "scores.csv")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout.readline() == "held\n", holder.stderr.read()
         write_owner(path, machine="elsewhere")
+        taken = storage.version(path)
+        storage.write_text(saved, "the new holder's")
+        _, error = holder.communicate(timeout=30)
+    finally:
+        holder.kill()
+    assert storage.read_text(saved) == "the new holder's"
+    assert storage.version(path) == taken
+    assert [*tmp_path.iterdir()] == []
+    assert holder.returncode == 143, error
+    assert error.count("\n") == 1, error
+    assert f"{path}: its lease must be renewed within 60 s, got so late that another" in error
+
+
+@pytest.mark.parametrize("kind", ["delay", "lose_answer", "reset_upload", "status"])
+def test_a_renewal_that_fails_or_hangs_is_given_up_and_the_next_one_holds(
+    path, gateway, monkeypatch, caplog, kind
+):
+    monkeypatch.setattr(gcs_lease, "RENEW_S", 1.0)
+    with storage.locked(path):
+        first = storage.version(path)
+        gateway.breaks({"kind": kind, "match": "^POST /upload", "times": 1, "seconds": 30})
+        begun = time.monotonic()
+        while "is not renewed" not in caplog.text:
+            assert time.monotonic() - begun < 20
+            time.sleep(0.05)
+        while storage.version(path) == first or not gateway.requests()[2:]:
+            assert time.monotonic() - begun < 20
+            time.sleep(0.05)
+        time.sleep(2)  # further renewals: what was made of a lost answer is no other process's
+        assert gateway.met() == [1]
+        with pytest.raises(BlockingIOError, match="held by process"), storage.locked(path):
+            pass
+    assert not storage.exists(path)
+
+
+def test_a_renewal_whose_answer_was_lost_is_let_go_of_as_well(path, gateway, monkeypatch, caplog):
+    monkeypatch.setattr(gcs_lease, "RENEW_S", 1.0)
+    with storage.locked(path):
+        gateway.breaks({"kind": "lose_answer", "match": "^POST /upload"})
         give_up = time.monotonic() + 20
-        while not told and time.monotonic() < give_up:
-            time.sleep(0.1)
-    assert told == [(os.getpid(), 15)]
-    assert "another process has taken over" in caplog.text
-    assert storage.exists(path)  # it is another's
+        while "is not renewed" not in caplog.text:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+    assert not storage.exists(path)
