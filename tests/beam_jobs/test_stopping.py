@@ -27,7 +27,8 @@ def test_a_worker_that_has_just_ended_does_not_keep_the_others_alive(left, monke
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     alive = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    monkeypatch.setattr(local, "_child_processes", lambda: [gone.pid, alive.pid])
+    listed = iter([[gone.pid, alive.pid], []])
+    monkeypatch.setattr(local, "_child_processes", lambda: next(listed))
     with local.stopping_cleanly([]):
         signal.raise_signal(signal.SIGTERM)
     assert left == [143]
@@ -46,3 +47,30 @@ def test_a_thread_that_has_just_ended_hides_no_worker(monkeypatch, tmp_path):
     finally:
         worker.kill()
         worker.wait()
+
+
+BEHIND_A_SHELL = """
+import signal, subprocess, sys, time
+from beam_jobs import local
+
+worker = "echo $$ > worker.pid; exec sleep 60"
+with local.stopping_cleanly([]):
+    subprocess.Popen(f"sh -c '{worker}'; true", shell=True)
+    while not (found := open("worker.pid", "a+")).tell():
+        time.sleep(0.01)
+    signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_worker_behind_a_shell_is_gone_before_the_process_leaves(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", BEHIND_A_SHELL],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(local.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 143, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "worker.pid").read_text()), 0)
