@@ -117,15 +117,14 @@ class MakeRecords(Job):
         ROWS_DONE.reset()
         count = ROWS_DONE.count if in_one_process else _finished_shards(self.work).count
         progress = Progress(self.name, self.rows, self.what, "failed", count)
-        with stopping_cleanly(self._folders), progress:
+        with stopping_cleanly([*self._folders, *self._done_folders]), progress:
             yield
 
     def finish(self) -> Outcome:
         output, sizes = self.work.output, self.work.sizes
         plan_folder = storage.join(output, "plan")
         plan, rows = read_plan(plan_folder), read_plan_rows(plan_folder)
-        done_folders = [done_folder(output, size) for size in sizes]
-        for folder in (output, plan_folder, *done_folders, *self._folders):
+        for folder in (output, plan_folder, *self._done_folders, *self._folders):
             storage.remove_leftovers(folder)  # of a run that was killed before
         storage.remove(storage.join(plan_folder, STAGED_NAME))
         failed = write_failed(output, sizes, plan, rows)
@@ -149,6 +148,10 @@ class MakeRecords(Job):
     @property
     def _folders(self) -> list[str]:
         return [size_folder(self.work.output, size) for size in self.work.sizes]
+
+    @property
+    def _done_folders(self) -> list[str]:
+        return [done_folder(self.work.output, size) for size in self.work.sizes]
 
 
 def _pictures(

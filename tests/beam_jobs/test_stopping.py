@@ -1,6 +1,7 @@
 """A signal ends a job cleanly, also in the moment in which a worker ends by itself."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from beam_jobs import local
+from beam_jobs.records_job import MakeRecords
+from beam_jobs.shards import ShardJob
+from pipeline.images.render import RenderSpec
+from pipeline.records.write import Sources
+from pipeline.storage.backend import ABSENT
 
 
 @pytest.fixture
@@ -49,9 +55,43 @@ def test_a_thread_that_has_just_ended_hides_no_worker(monkeypatch, tmp_path):
         worker.wait()
 
 
+@pytest.mark.parametrize("folder", ["32", "plan/done/32"])
+def test_what_a_worker_had_half_written_is_removed_in_each_folder_it_writes_to(
+    left, tmp_path, folder
+):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    half = tmp_path / folder / f".{platform.node()}-{gone.pid}-00000000.tmp"
+    half.parent.mkdir(parents=True)
+    half.touch()
+    job = MakeRecords(
+        work=ShardJob(
+            output=str(tmp_path),
+            sources=Sources(images=None, values=None),
+            sizes=(32,),
+            render=RenderSpec(),
+            threads=1,
+        ),
+        shards=1,
+        rows=1,
+        what="images",
+        max_failures=0.0,
+        before=(ABSENT,),
+    )
+    with job.watch(in_one_process=True):
+        signal.raise_signal(signal.SIGTERM)
+    assert left == [143]
+    assert not half.exists()
+
+
 BEHIND_A_SHELL = """
 import signal, subprocess, sys, time
 from beam_jobs import local
+from beam_jobs.records_job import MakeRecords
+from beam_jobs.shards import ShardJob
+from pipeline.images.render import RenderSpec
+from pipeline.records.write import Sources
+from pipeline.storage.backend import ABSENT
 
 worker = "echo $$ > worker.pid; exec sleep 60"
 with local.stopping_cleanly([]):
