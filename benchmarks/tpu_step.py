@@ -13,7 +13,6 @@ takes some 100 s of two idle cores; verdicts are kept, so that the command goes 
 - `ours-unfused`: with `model.fused_norm=false`.
 - `ours-mixed`: with mixup and cutmix, which run on the device.
 - `ours-bare`: without clipping and average.
-- `ours-recomputed`: with `model.recompute=true`.
 """
 
 from __future__ import annotations
@@ -86,7 +85,6 @@ def steps(backbone: str, size_px: int, batch: int, cores: int) -> dict[str, Call
         "ours": lambda: our_step(*of, cores, *ABOARD),
         "ours-mixed": lambda: our_step(*of, cores, *ABOARD, MIXING),
         "ours-bare": lambda: our_step(*of, cores),
-        "ours-recomputed": lambda: our_step(*of, cores, *ABOARD, "model.recompute=true"),
     }
 
 
