@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -168,15 +170,62 @@ def test_the_size_that_is_asked_for_goes_over_the_recipes(size_px):
     assert read_subject(flags).config.data.image_size_px == int(size_px)
 
 
-def test_a_tracing_process_that_is_ended_is_told(monkeypatch):
+def test_a_tracing_process_that_is_ended_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(asking, "trace", _end)
+    monkeypatch.setenv("STARTED", str(tmp_path / "started"))
     flags = build_parser().parse([*TINY])
-    with pytest.raises(asking.TracingError, match=r"8 a core: .* but was ended from outside"):
+    with pytest.raises(asking.TracingError, match=r"8 a core: .* but was ended; was there"):
         asking.trace_apart(read_subject(flags), 8, 8)
+    assert (tmp_path / "started").exists()
 
 
 def _end(*args):
+    Path(os.environ["STARTED"]).touch()
     os._exit(9)
+
+
+TRACING = """
+import sys
+from trainer.preflight import asking
+from trainer.preflight.__main__ import build_parser
+from trainer.preflight.subject import read_subject
+
+if __name__ == "__main__":
+    subject = read_subject(build_parser().parse(sys.argv[1:]))
+    steps = asking.trace_apart(subject, 8, 8)
+    assert [step.name for step in steps] == ["training", "evaluation"]
+    assert "tensorflow" not in sys.modules
+    print("ready", flush=True)
+    asking.trace_apart(subject, 16, 8)
+"""
+
+
+def test_tensorflow_stays_with_the_tracing_process_which_ends_with_its_parent(tmp_path):
+    script = tmp_path / "ask.py"
+    script.write_text(TRACING)
+    process = subprocess.Popen(
+        [sys.executable, str(script), *TINY],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    tracing = _tracing_process(process.pid)
+    process.kill()
+    process.wait()
+    process.stdout.read()  # the process that traces has it open, too
+    assert not Path(f"/proc/{tracing}/exe").exists()
+
+
+def _tracing_process(parent):
+    """The second that it starts."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+        time.sleep(0.01)
+    raise AssertionError("no process was started")
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):

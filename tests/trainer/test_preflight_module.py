@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from trainer.preflight.host_ops import host_ops
-from trainer.preflight.module import digest, host_calls, largest_maps, without_copies
-from trainer.preflight.step import HostOpError, stablehlo
+from trainer.preflight.module import HostOpError, digest, host_calls, largest_maps, without_copies
+from trainer.preflight.step import stablehlo
 
 VECTOR = (tf.TensorSpec([4]),)
 

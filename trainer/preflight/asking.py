@@ -9,21 +9,18 @@ import logging
 import multiprocessing
 import os
 import sys
+import traceback
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from trainer.preflight.compiler import Compiler, Verdict
 from trainer.preflight.estimate import Roofline
 from trainer.preflight.largest import largest_batch
-from trainer.preflight.module import largest_maps
+from trainer.preflight.module import Step, largest_maps
+from trainer.preflight.orphans import end_with_parent
 from trainer.preflight.subject import Subject
 from trainer.preflight.tpu_types import TPU_TYPES, TpuType
 
-if TYPE_CHECKING:
-    from trainer.preflight.step import Step
-
-EVALUATION = "evaluation"
 MOST_MAPS = 3
 LARGEST = 4096  # examples a core: none above is tried
 
@@ -38,7 +35,12 @@ def trace(subject: Subject, batch: int, cores: int) -> list[Step]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from trainer.preflight.step import traced_steps
 
-    return list(traced_steps(subject, batch=batch, cores=cores))
+    try:
+        return list(traced_steps(subject, batch=batch, cores=cores))
+    except (DataError, SettingsError):
+        raise
+    except Exception as error:  # one of TensorFlow's would bring it along, or not get over at all
+        raise RuntimeError(traceback.format_exc()) from error
 
 
 def trace_apart(subject: Subject, batch: int, cores: int) -> list[Step]:
@@ -48,13 +50,15 @@ def trace_apart(subject: Subject, batch: int, cores: int) -> list[Step]:
       TracingError: the process was ended.
     """
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+    with concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
+    ) as process:
         try:
             return process.submit(trace, subject, batch, cores).result()
         except BrokenProcessPool as error:
             raise TracingError(
-                f"{batch} a core: the process that traces the step must finish, but was ended from "
-                "outside; is there memory enough (EfficientNet-B7 takes some 5 GB)?"
+                f"{batch} a core: the process that traces the step must finish, but was ended; "
+                "was there memory enough?"
             ) from error
 
 
@@ -85,7 +89,7 @@ class Asking:
         """
         if batch in self._asked:
             return self._asked[batch]
-        found = self._asked[batch] = {}
+        found = {}
         for step in trace_apart(self.subject, batch, self.tpu.cores):
             print(f"preflight: {step.name}, {batch} a core …", file=sys.stderr, flush=True)
             verdict = self.compiler.verdict(step.stablehlo)
@@ -93,6 +97,7 @@ class Asking:
             if verdict.refusal is not None:
                 self._maps[batch] = largest_maps(step.stablehlo, MOST_MAPS)
                 break
+        self._asked[batch] = found
         return found
 
     def maps(self, batch: int) -> list[tuple[str, int]]:

@@ -1,22 +1,21 @@
-"""Compiles a StableHLO module for a TPU that is not there: `compile_process MODULE ORDER ANSWER`.
+"""Compiles a StableHLO module for a TPU that is not there: arguments PARENT MODULE ORDER ANSWER.
 
-`trainer.preflight.compiler` starts it, for the compiler may end its process. MODULE is StableHLO
-text, ORDER the JSON of a `TpuType`'s topology, ANSWER where the JSON of a `Verdict`'s fields goes.
-jax lends the way to the compiler; it traces and runs nothing.
+`trainer.preflight.compiler`, whose process id is PARENT, starts it, for the compiler may end its
+process. MODULE is StableHLO text, ORDER the JSON of a `TpuType`'s topology, ANSWER where the JSON
+of a `Verdict`'s fields goes. jax lends the way to the compiler; it traces and runs nothing.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+from trainer.preflight.orphans import end_with_parent
+
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -71,11 +70,6 @@ def compile_module(
     }
 
 
-def _end_with_asker() -> None:
-    """Asks Linux for it: a thread that watched would get no turn while the compiler works."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    _end_with_asker()
-    sys.exit(main(sys.argv[1:]))
+    end_with_parent(int(sys.argv[1]))
+    sys.exit(main(sys.argv[2:]))

@@ -121,7 +121,8 @@ class Compiler:
             return Verdict(**json.loads(files[2].read_text(encoding="utf-8")))
 
     def _run(self, files: Sequence[Path]) -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "trainer.preflight.compile_process", *map(str, files)]
+        program = "trainer.preflight.compile_process"
+        command = [sys.executable, "-m", program, str(os.getpid()), *map(str, files)]
         try:
             return subprocess.run(
                 command,

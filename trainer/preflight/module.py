@@ -6,10 +6,15 @@ Text, not a parsed module: that would need jax, which the process with TensorFlo
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import re
 from collections.abc import Iterator
+
+from pipeline.errors import DataError
+
+EVALUATION = "evaluation"
 
 # What a compiler for TPUs resolves by itself, or which tells about an op and calls nothing.
 KNOWN_CALLS = frozenset(
@@ -31,6 +36,18 @@ _MAP = re.compile(
 )
 _IN_GRADIENT = "gradient_tape"
 _NAMED = re.compile(r"^(#loc\d*) = loc\((.*)\)$", re.MULTILINE)
+
+
+class HostOpError(DataError):
+    """A step that would wait for the host, or ask it to compute."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One program of a core."""
+
+    name: str  # `training`, `training, stage 2`, EVALUATION
+    stablehlo: str
 
 
 def without_copies(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from trainer.preflight.asking import EVALUATION
 from trainer.preflight.compiler import Verdict
 from trainer.preflight.estimate import Roofline, epoch_s
+from trainer.preflight.module import EVALUATION
 from trainer.preflight.subject import Subject
 
 _COLUMNS = (

@@ -13,28 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline.errors import DataError
 from pipeline.records.label import LabelInfo
 from trainer.loop import Loop
-from trainer.preflight.asking import EVALUATION
 from trainer.preflight.host_ops import host_ops
-from trainer.preflight.module import host_calls
+from trainer.preflight.module import EVALUATION, HostOpError, Step, host_calls
 from trainer.preflight.subject import Subject
 from trainer.running.course import course_of
 from trainer.running.setup import Run, build_loop, fit_encoder
 from trainer.running.state import Stage
-
-
-class HostOpError(DataError):
-    """A step that would wait for the host, or ask it to compute."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
-    """One program of a core."""
-
-    name: str  # `training`, `training, stage 2`, EVALUATION
-    stablehlo: str
 
 
 def traced_steps(subject: Subject, *, batch: int, cores: int) -> Iterator[Step]:

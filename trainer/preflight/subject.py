@@ -11,6 +11,7 @@ import dataclasses
 
 import pandas as pd
 
+from pipeline.command_line import add_set_flag
 from pipeline.errors import SettingsError
 from pipeline.records.features import Feature
 from pipeline.records.manifest import LabelInfo, LabelKind, Manifest, PartInfo, ShardInfo, read_rows
@@ -44,13 +45,9 @@ class Subject:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that `read_subject` reads."""
     parser.add_argument("--config", help="the recipe, a TOML file (default: every default)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="a setting on top of the recipe, such as model.backbone=efficientnet-b4; repeatable",
+    add_set_flag(
+        parser,
+        "a setting on top of the recipe, such as model.backbone=efficientnet-b4; repeatable",
     )
     parser.add_argument("--records", help="the record set it would train on; no image is read")
     parser.add_argument(
