@@ -18,16 +18,15 @@ import re
 import sys
 from collections.abc import Sequence
 
-from pipeline import storage
 from pipeline.command_line import Parser, add_set_flag, run
-from pipeline.errors import SettingsError
+from pipeline.errors import DataError, SettingsError
 from trainer.config import Config, load_config
 from trainer.strategy import check_replicas
 from trainer.vertex.job import Training, custom_job, tuning_job
 from trainer.vertex.machines import MACHINES, find_machine
-from trainer.vertex.recipe import keep_recipe
+from trainer.vertex.recipe import TO_CHANGE, keep_recipe
 from trainer.vertex.study import Study, read_study
-from trainer.vertex.submit import RefusedError, submit, to_json, where_to_look
+from trainer.vertex.submit import submit, to_json, where_to_look
 
 # TPUStrategy is best proven on the older Keras, which docker/trainer.Dockerfile holds as well.
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1"}
@@ -91,13 +90,13 @@ def train_on_vertex(flags: argparse.Namespace) -> int:
     if flags.dry_run:
         print(to_json(job, is_study=is_study))
         return 0
-    is_new = keep_recipe(training.config, config)
+    keep_recipe(training.config, config)
     try:
         name = submit(job, is_study=is_study, project=flags.project, region=flags.region)
-    except RefusedError:
-        if is_new:  # no job reads it, and the next try may be of another recipe
-            storage.remove(training.config)
-        raise
+    except DataError as error:  # who sent the same meanwhile may have a job that reads the recipe
+        raise DataError(
+            f"{error}; the recipe stays in {training.config}; to send another, {TO_CHANGE}"
+        ) from error
     print(f"{name}\n{where_to_look(name, is_study=is_study, project=flags.project)}")
     return 0
 
