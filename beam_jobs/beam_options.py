@@ -22,16 +22,20 @@ def as_beam_flags(given: Mapping[str, Any], further: Iterable[str]) -> tuple[str
     A list is said value by value; a switch is left out, or its opposite said, where it is false.
 
     Raises:
-      SettingsError: Beam has no such option, or takes no such value.
+      SettingsError: Beam has no such option, takes no such value, or can't turn a switch off.
     """
     parser, words = beam_parser(), []
+    known = {
+        word.removeprefix("--")
+        for word, action in parser._option_string_actions.items()
+        if word.startswith("--") and not isinstance(action, argparse._HelpAction)
+    }
     for name, value in given.items():
         for text in value if isinstance(value, list) else [value]:
             words += _words(parser, name, None if text is True else str(text))
     for option in further:
         name, equals, text = option.partition("=")
-        if f"--{name}" not in parser._option_string_actions:
-            known = {word.lstrip("-") for word in parser._option_string_actions}
+        if name not in known:
             raise SettingsError(
                 f"--dataflow_option must name an option of Beam's, got {name}; "
                 f"{nearest(name, known)}"
@@ -69,8 +73,16 @@ def _words(parser: argparse.ArgumentParser, name: str, value: str | None) -> lis
 
 
 def _opposite(parser: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
-    """The switch that says the contrary, such as `--no_use_public_ips`, where there is one."""
+    """The switch that says the contrary, such as `--no_use_public_ips`; none where Beam takes the
+    contrary for granted.
+
+    Raises:
+      SettingsError: Beam takes the switch for granted, and has none that says the contrary.
+    """
     for other in parser._actions:
         if other.nargs == 0 and other.dest == action.dest and other.const != action.const:
             return [other.option_strings[0]]
+    if action.default == action.const:
+        name = action.option_strings[0]
+        raise SettingsError(f"{name} must be true, got 'false'; Beam has no flag to turn it off")
     return []

@@ -21,10 +21,11 @@ from typing import Any
 from beam_jobs.run_flags import DATAFLOW_FLAGS
 from pipeline.command_line import Parser, names, run, whole_numbers
 from pipeline.errors import SettingsError
+from pipeline.storage import bucket_name
 
 JOBS = ("make_records", "verify_records", "find_duplicates", "score_images")
 
-_PATH = r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9](/[^\r\n]*)?"
+_PATH = rf"gs://{bucket_name.PATTERN}(/[^\r\n]*)?"
 _PATHS = {
     "images", "output", "spec", "csv", "from_folders", "values_npy", "drop", "join_groups",
     "records", "codes", "dataset", "other", "models", "ensemble",

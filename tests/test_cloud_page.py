@@ -103,6 +103,20 @@ def test_the_commands_give_the_roles_of_the_table_and_no_more(tmp_path):
     assert acted_as == made == {account for account, _, _ in given} - {"you"}
 
 
+def test_who_sends_a_build_may_do_all_that_gcloud_asks_for():
+    """gcloud gets the bucket before it stages the source, counts on the project's quota, and tells
+    an image's digest: none of it is in builds.editor or in objectAdmin.
+    """
+    assert "gcloud builds submit" in TEXT
+    assert "--gcs-source-staging-dir gs://$BUCKET" in TEXT
+    assert "gcloud artifacts docker images describe" in TEXT
+    assert {
+        ("you", "roles/storage.legacyBucketReader", "bucket"),
+        ("you", "roles/serviceusage.serviceUsageConsumer", "project"),
+        ("you", "roles/artifactregistry.reader", "repository"),
+    } <= roles_of_the_table()
+
+
 def test_the_page_has_every_stage():
     modules = {module for module, _ in commands()}
     assert {

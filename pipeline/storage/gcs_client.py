@@ -13,7 +13,6 @@ import http
 import importlib
 import os
 import random
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from pipeline.errors import SettingsError
 from pipeline.storage.backend import StorageError
+from pipeline.storage.bucket_name import RULE, is_bucket_name
 
 # Google's libraries draw the boundaries of uploads, and pauses, from Python's own random numbers. A
 # lease is renewed at any moment: also between the seed of a training and the weights that it draws.
@@ -42,15 +42,16 @@ for _module in (
 # come back at once.
 RETRY = DEFAULT_RETRY.with_delay(initial=0.5, multiplier=2, maximum=32).with_timeout(300)
 _CONNECTIONS = 64  # kept open; a worker has a thread for each image that it waits for
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)
 
 
 def split(path: str) -> tuple[str, str]:
     """`gs://BUCKET/NAME` as (bucket, name); the name without empty parts, `.` and `..`."""
     bucket, _, name = path.removeprefix("gs://").partition("/")
-    if not _BUCKET.fullmatch(bucket):
-        raise SettingsError(f"path must be gs://BUCKET/NAME, got {path!r}")
+    if not is_bucket_name(bucket):
+        raise SettingsError(
+            f"path must be gs://BUCKET/NAME, got {path!r}; a bucket's name has {RULE}"
+        )
     parts: list[str] = []
     for part in name.split("/"):
         if part == "..":

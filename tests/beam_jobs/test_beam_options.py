@@ -72,6 +72,8 @@ def test_a_machine_type_may_be_said_as_beam_says_it(spelling):
         ("enable_hot_key_logging=true", "enable_hot_key_logging", True),
         ("enable_hot_key_logging=False", "enable_hot_key_logging", False),
         ("use_public_ips=false", "use_public_ips", False),
+        ("enable_streaming_engine=true", "enable_streaming_engine", True),
+        ("no_pipeline_type_check=false", "pipeline_type_check", True),
         ("no_use_public_ips=true", "use_public_ips", False),
         ("no_use_public_ips", "use_public_ips", False),
     ],
@@ -88,9 +90,13 @@ def test_a_switch_is_what_its_text_says(word, option, value):
         (["--num_workers=many"], "--num_workers must be what Beam takes, got 'many' .*invalid int"),
         (["--dataflow_option=flexrs_goal=FAST"], "--flexrs_goal must be .*got 'FAST' .*COST_OPTIM"),
         (["--dataflow_option=experiments"], "--experiments must be .*got nothing .*one argument"),
+        (["--dataflow_option=help"], "must name an option of Beam's, got help; "),
+        (["--dataflow_option=h"], "must name an option of Beam's, got h; known are "),
+        (["--dataflow_option=enable_streaming_engine=false"],
+         "--enable_streaming_engine must be true, got 'false'; Beam has no flag to turn it off"),
         (["--dataflow_option=update=maybe"], "--update must be true or false, got 'maybe'"),
     ],
-)
+)  # fmt: skip
 def test_what_beam_would_not_take_is_one_clear_error(words, message, capsys):
     with pytest.raises(SettingsError) as refused:
         options_of(*words)

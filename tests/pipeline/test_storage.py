@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
+from pipeline.storage import bucket_name
 
 
 def test_a_file_appears_only_when_its_block_has_ended(tmp_path):
@@ -102,10 +104,19 @@ def test_a_path_that_leaves_its_root_or_its_bucket_is_told_from_one_that_does_no
     assert storage.parent("gs://bucket/a") == "gs://bucket"
 
 
-@pytest.mark.parametrize("path", ["gs://", "gs:///a", "gs://UPPER/a", "gs://b", "gs://b ucket/a"])
-def test_an_address_without_a_bucket_is_refused(path):
-    with pytest.raises(ValueError, match="path must be gs://BUCKET/NAME, got 'gs:"):
-        storage.exists(path)
+TOO_LONG = [64 * "a", f"{64 * 'a'}.org", "a" + 111 * ".a"]  # the last of 223 characters
+
+
+@pytest.mark.parametrize("name", ["", "UPPER", "b", "bb", "b ucket", "-bb", "bb.", *TOO_LONG])
+def test_an_address_without_a_bucket_is_refused(name):
+    with pytest.raises(ValueError, match=r"path must be gs://BUCKET/NAME, got 'gs:.*3 to 63"):
+        storage.exists(f"gs://{name}/a")
+
+
+@pytest.mark.parametrize("name", ["bbb", 63 * "a", f"{63 * 'a'}.org", "aa" + 110 * ".a"])
+def test_a_bucket_may_have_any_name_that_google_gives(name):
+    assert storage.parent(f"gs://{name}/a") == f"gs://{name}"
+    assert re.fullmatch(bucket_name.PATTERN, name)
 
 
 def test_a_file_is_written_over_by_who_saw_it_alone(tmp_path):

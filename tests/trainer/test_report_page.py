@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 from scipy.stats import norm
 from sklearn.metrics import (
     average_precision_score,
@@ -21,6 +22,7 @@ from sklearn.metrics import (
 
 from pipeline.predictions import write_predictions
 from pipeline.records.manifest import read_rows
+from pipeline.storage import gcs_client
 from predictions_factory import BINARY, MULTICLASS, MULTILABEL, toy_predictions
 from records_factory import write_toy_records
 from trainer.intervals import auc, difference_intervals, draw_counts, intervals
@@ -287,6 +289,38 @@ def test_the_card_of_an_ensemble_tells_what_its_members_agree_on_and_where_they_
     assert "- train.seed: 1\n" in text
     assert f"- train.epochs: 3 ({names[0]}); 4 ({names[1]})\n" in text
     assert f"- recipe of {names[2]}: not stated\n" in text
+
+
+def test_the_card_of_an_ensemble_needs_none_of_its_members(tmp_path, monkeypatch, caplog):
+    def no_credentials():
+        raise DefaultCredentialsError("none were found")
+
+    monkeypatch.setattr(gcs_client, "_client", no_credentials)
+    for name, recipe in (("a", "seed = 1\n"), ("bad", "seed = \n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.toml").write_text(recipe)
+    (tmp_path / "file").touch()
+    why = {
+        "gs://some-bucket/runs/b0/model": "credentials must be there, got none that work",
+        "gs://B/runs/b0": "path must be gs://BUCKET/NAME",
+        f"{tmp_path}/bad": "not valid TOML",
+        f"{tmp_path}/gone.parquet": "no such file",
+        f"{tmp_path}/file": "Not a directory",
+    }
+    whole = toy_predictions(BINARY, rows=60)
+    about = {**whole.run, "members": [f"{tmp_path}/a", *why]}
+    write_predictions(str(tmp_path / "e.parquet"), dataclasses.replace(whole, run=about))
+    card = tmp_path / "card.md"
+    report(tmp_path, str(tmp_path / "e.parquet"), flags=["--model_card", str(card)])
+    text = card.read_text().replace("\\_", "_")
+    assert "- seed: 1\n" in text
+    warnings = caplog.messages
+    assert len(warnings) == len(why)
+    for (name, reason), line in zip(why.items(), warnings, strict=True):
+        assert f"- recipe of {name}: not stated\n" in text + "\n"
+        assert line.startswith(f"{name}: "), line
+        assert reason in line
+        assert "\n" not in line
 
 
 def test_a_tile_names_the_threshold_it_was_judged_by_and_the_fold_that_it_was_not_chosen_on(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from google.api_core.exceptions import Forbidden, ServiceUnavailable
+from google.api_core.exceptions import Forbidden, ServiceUnavailable, TooManyRequests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.aiplatform_v1 import JobServiceClient
 from google.cloud.aiplatform_v1.types import (
@@ -19,7 +19,6 @@ import trainer.vertex.__main__ as vertex
 from pipeline import storage
 from trainer.task import build_parser as task_parser
 from trainer.vertex.machines import MACHINES
-from trainer.vertex.submit import RefusedError
 from vertex_jobs import FLAGS, IMAGE, dry_run
 
 
@@ -203,30 +202,40 @@ def _no_credentials(monkeypatch):
     monkeypatch.setattr("google.auth.default", lambda **_: (anonymous, "some-project"))
 
 
-def test_a_refusal_of_the_service_is_one_line(bucket, monkeypatch, capsys):
-    monkeypatch.setattr(JobServiceClient, "create_custom_job", raising(Forbidden("no quota")))
-    assert vertex.main(list(FLAGS)) == 1
-    assert capsys.readouterr().err == "vertex: error: Vertex AI: 403 no quota\n"
+STAYS = (
+    "; the recipe stays in gs://some-bucket/runs/b0/config.toml; to send another, give another "
+    "--run, or remove that file if no job has trained by it\n"
+)
 
 
-def test_a_recipe_whose_job_was_refused_stands_in_no_others_way(bucket, monkeypatch):
+def test_a_refusal_of_the_service_is_one_line_that_says_what_becomes_of_the_recipe(
+    bucket, monkeypatch, capsys
+):
     monkeypatch.setattr(JobServiceClient, "create_custom_job", raising(Forbidden("no quota")))
     assert vertex.main(list(FLAGS)) == 1
-    assert not bucket
+    assert capsys.readouterr().err == f"vertex: error: Vertex AI: 403 no quota{STAYS}"
+
+
+def test_a_refusal_leaves_the_recipe_to_who_found_the_same_meanwhile(bucket, monkeypatch):
+    def another_begins_and_this_one_is_refused(*_, **__):
+        monkeypatch.setattr(vertex, "submit", lambda *_, **__: NAME)
+        assert vertex.main(list(FLAGS)) == 0
+        raise TooManyRequests("quota")
+
+    monkeypatch.setattr(
+        JobServiceClient, "create_custom_job", another_begins_and_this_one_is_refused
+    )
+    assert vertex.main(list(FLAGS)) == 1
+    assert [*bucket] == ["gs://some-bucket/runs/b0/config.toml"]
 
 
 def test_a_recipe_whose_job_may_have_begun_stays(bucket, monkeypatch, capsys):
     monkeypatch.setattr(JobServiceClient, "create_custom_job", raising(ServiceUnavailable("busy")))
     assert vertex.main(list(FLAGS)) == 1
     assert len(bucket) == 1
-    assert "503 busy; whether the job has begun, the console" in capsys.readouterr().err
-
-
-def test_a_refusal_leaves_the_recipe_of_an_earlier_job(bucket, submitted, monkeypatch):
-    assert vertex.main(list(FLAGS)) == 0
-    monkeypatch.setattr(vertex, "submit", raising(RefusedError("no quota")))
-    assert vertex.main(list(FLAGS)) == 1
-    assert len(bucket) == 1
+    error = capsys.readouterr().err
+    assert "503 busy; whether the job has begun, the console tells" in error
+    assert error.endswith(STAYS)
 
 
 def test_the_printed_job_names_its_enums(capsys):

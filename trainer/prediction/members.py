@@ -130,7 +130,7 @@ def _check_together(
                 f"--run: labels must be equal, got that of {member.run.folder}, "
                 f"{member.run.label}, beside {first.label} of {first.folder}"
             )
-        # Folds that are left out leave rows out.
+        # Where a run leaves a fold out, the rows of that fold's part have no prediction of it.
         parts, of_first = (_parts(one.assigned) for one in (member, members[0]))
         if parts != of_first:
             raise SettingsError(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.errors import DataError, SettingsError
 from pipeline.predictions import run_folder_of
 from pipeline.records.manifest import Manifest
 from pipeline.settings import load_toml
@@ -21,6 +23,8 @@ from trainer.report.subgroups import Subgroup
 from trainer.run_folder import CONFIG_NAME
 
 UNKNOWN = "not stated"
+
+_log = logging.getLogger(__name__)
 
 
 def model_card(
@@ -52,18 +56,15 @@ class _Recipes:
     """The resolved recipes of a run, or of each member of an ensemble, by its name."""
 
     found: Mapping[str, Mapping[str, Any]]
-    lacking: Sequence[str]  # members that have none, or are gone
+    lacking: Sequence[str]  # members whose recipe is not there, or can't be read
 
     @classmethod
     def of(cls, findings: Findings, run: str) -> _Recipes:
         members = findings.predictions.run.get("members")
-        runs = {name: run_folder_of(name) for name in members} if members else {run: run}
-        paths = {name: storage.join(folder, CONFIG_NAME) for name, folder in runs.items()}
-        found = {
-            name: load_toml(path)
-            for name, path in paths.items()
-            if not runs[name].endswith(".parquet") and storage.exists(path)
-        }
+        is_file = run.endswith(".parquet")  # it need not be of the folder that it is in
+        names = members or ([] if is_file else [run])
+        recipes = {name: _recipe_of(name) for name in names}
+        found = {name: recipe for name, recipe in recipes.items() if recipe is not None}
         return cls(found=found, lacking=[name for name in members or () if name not in found])
 
     def lines(self, *, of_model: bool) -> list[str]:
@@ -80,6 +81,18 @@ class _Recipes:
             told = "; ".join(f"{value} ({_text(name)})" for name, value in values.items())
             lines.append(f"- {key}: {told if others else first}")
         return lines + [f"- recipe of {_text(name)}: {UNKNOWN}" for name in self.lacking if lines]
+
+
+def _recipe_of(name: str) -> Mapping[str, Any] | None:
+    """That of a run folder or of a predictions file in one; where it can't be read, a warning: the
+    predictions are enough for all else.
+    """
+    try:
+        return load_toml(storage.join(run_folder_of(name), CONFIG_NAME))
+    except (SettingsError, DataError, OSError) as error:
+        why = " ".join(str(error).split())
+        _log.warning("%s: the model card does not state its recipe: %s", name, why)
+        return None
 
 
 def _model_table(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

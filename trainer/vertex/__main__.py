@@ -18,21 +18,19 @@ import re
 import sys
 from collections.abc import Sequence
 
-from pipeline import storage
 from pipeline.command_line import Parser, add_set_flag, run
-from pipeline.errors import SettingsError
+from pipeline.errors import DataError, SettingsError
+from pipeline.storage.bucket_name import RULE, is_bucket_name
 from trainer.config import Config, load_config
 from trainer.strategy import check_replicas
 from trainer.vertex.job import Training, custom_job, tuning_job
 from trainer.vertex.machines import MACHINES, find_machine
-from trainer.vertex.recipe import keep_recipe
+from trainer.vertex.recipe import TO_CHANGE, keep_recipe
 from trainer.vertex.study import Study, read_study
-from trainer.vertex.submit import RefusedError, submit, to_json, where_to_look
+from trainer.vertex.submit import submit, to_json, where_to_look
 
 # TPUStrategy is best proven on the older Keras, which docker/trainer.Dockerfile holds as well.
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1"}
-_BUCKET = re.compile(r"[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]")
-_LONGEST = 63  # of a bucket's name, or of what its dots part; also Google's, as 3 and 222
 _DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
@@ -91,13 +89,13 @@ def train_on_vertex(flags: argparse.Namespace) -> int:
     if flags.dry_run:
         print(to_json(job, is_study=is_study))
         return 0
-    is_new = keep_recipe(training.config, config)
+    keep_recipe(training.config, config)
     try:
         name = submit(job, is_study=is_study, project=flags.project, region=flags.region)
-    except RefusedError:
-        if is_new:  # no job reads it, and the next try may be of another recipe
-            storage.remove(training.config)
-        raise
+    except DataError as error:  # who sent the same meanwhile may have a job that reads the recipe
+        raise DataError(
+            f"{error}; the recipe stays in {training.config}; to send another, {TO_CHANGE}"
+        ) from error
     print(f"{name}\n{where_to_look(name, is_study=is_study, project=flags.project)}")
     return 0
 
@@ -147,17 +145,13 @@ def read_training(flags: argparse.Namespace) -> tuple[Training, Config, Study | 
 
 
 def _check_path(flag: str, path: str) -> None:
-    """As https://cloud.google.com/storage/docs/buckets#naming asks."""
     if not path.startswith("gs://"):
         raise SettingsError(f"{flag} must be gs://BUCKET/…, got {path!r}")
     if re.search(r"\s", path):
         raise SettingsError(f"{flag} must be without blanks, got {path!r}")
     bucket = path.removeprefix("gs://").partition("/")[0]
-    if not _BUCKET.fullmatch(bucket) or max(map(len, bucket.split("."))) > _LONGEST:
-        raise SettingsError(
-            f"{flag}: a bucket's name must have 3 to {_LONGEST} characters (up to 222 with dots), "
-            f"a-z, 0-9, -, _ and ., the first and last a letter or a digit, got {bucket!r}"
-        )
+    if not is_bucket_name(bucket):
+        raise SettingsError(f"{flag}: a bucket's name must have {RULE}, got {bucket!r}")
 
 
 def _check_image(image: str) -> None:

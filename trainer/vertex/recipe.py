@@ -11,19 +11,20 @@ from pipeline.errors import SettingsError
 from pipeline.settings import differences, to_tables, to_toml
 from trainer.config import Config, load_config
 
+TO_CHANGE = "give another --run, or remove that file if no job has trained by it"
 
-def keep_recipe(path: str, config: Config) -> bool:
-    """Writes the recipe, and says whether it did; one that is there and says the same stays.
+
+def keep_recipe(path: str, config: Config) -> None:
+    """Writes the recipe; one that is there and says the same stays.
 
     Raises:
       SettingsError: another one is there, naming what differs.
     """
     if storage.write_new(path, to_toml(config)):
-        return True
+        return
     there = to_tables(load_config(path))
     if differing := differences(there, to_tables(config)):
         raise SettingsError(
             f"{path}: the recipe of a run must stay the same, got another: {'; '.join(differing)}; "
-            "give another --run, or remove that file if no job has trained by it"
+            f"{TO_CHANGE}"
         )
-    return False

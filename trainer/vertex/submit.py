@@ -10,11 +10,6 @@ from typing import Any
 
 from pipeline.errors import DataError
 
-
-class RefusedError(DataError):
-    """Vertex AI has begun no job."""
-
-
 _CONSOLE = "https://console.cloud.google.com/vertex-ai/training"
 
 
@@ -34,8 +29,8 @@ def submit(job: dict[str, Any], *, is_study: bool, project: str, region: str) ->
     """Begins the job; its resource name.
 
     Raises:
-      RefusedError: Vertex AI refuses it, in its own words.
-      DataError: it gives no answer that says whether the job has begun.
+      DataError: Vertex AI refuses it, in its own words, or gives no answer that says whether the
+        job has begun.
     """
     from google.api_core.exceptions import ClientError, GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
@@ -54,7 +49,7 @@ def submit(job: dict[str, Any], *, is_study: bool, project: str, region: str) ->
         else:
             begun = client.create_custom_job(parent=parent, custom_job=made)
     except (ClientError, GoogleAuthError) as error:
-        raise RefusedError(f"Vertex AI: {error}") from error
+        raise DataError(f"Vertex AI: {error}") from error
     except GoogleAPIError as error:
         raise DataError(
             f"Vertex AI: {error}; whether the job has begun, the console tells"
