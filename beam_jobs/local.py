@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import logging
 import os
@@ -15,18 +14,17 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline import storage
+from pipeline.children import adopting_orphans, kill_children
 from pipeline.errors import SettingsError
 
 # One process feeds this many cores: decoders let go of the interpreter's lock, the rest does not.
 _CORES_A_PROCESS = 8
-_PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 # The line of a worker's stack that names the error.
 _OF_STORAGE = re.compile(rf"\b{storage.StorageError.__name__}: (.+?)(?: \[while running|\n|\Z)")
 
@@ -56,44 +54,22 @@ def stopping_cleanly(folders: Sequence[str]) -> Iterator[None]:
     """
 
     def stop(signal_number: int, frame: types.FrameType | None) -> None:
-        while workers := _child_processes():  # until those are gone, too, whose parents were
-            for worker in workers:
-                with contextlib.suppress(OSError):  # it has just ended by itself
-                    os.kill(worker, signal.SIGKILL)
-            for worker in workers:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(worker, 0)  # gone for sure: what it wrote has no owner now
-        storage.discard_unfinished()
-        for folder in folders:
-            storage.remove_leftovers(folder)
-        print("stopped; the same command again goes on from here", file=sys.stderr, flush=True)
-        os._exit(128 + signal_number)
+        try:
+            kill_children()
+            storage.discard_unfinished()
+            for folder in folders:
+                storage.remove_leftovers(folder)
+            print("stopped; the same command again goes on from here", file=sys.stderr, flush=True)
+        finally:  # also where nobody reads stderr any more
+            os._exit(128 + signal_number)
 
-    _adopt_orphans()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _adopt_orphans() -> None:
-    """Makes this process the parent of those below it whose own parent ends.
-
-    Beam starts a worker by a shell, which may stay between: killed, it would leave it to nobody.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _child_processes() -> list[int]:
-    """The processes that this one started and that have not been waited for."""
-    children = []
-    for thread in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has just ended
-            children += [int(word) for word in thread.read_text().split()]
-    return children
+    with adopting_orphans():
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def run_local(build: Callable[[beam.Pipeline], object], workers: Workers) -> None:

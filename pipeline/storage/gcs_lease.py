@@ -6,8 +6,8 @@ holder. No two machines' clocks are compared. A holder on this machine is asked 
 a command which was killed can be given again without a pause.
 
 A renewal that is not answered soon is given up and tried again: one that hangs does not outlive the
-lease. A holder whose lease was taken ends at once, by exit code 143, and writes nothing: what lies
-under its names is the new holder's.
+lease. A holder whose lease was taken ends at once, by exit code 143, its child processes before it, and
+writes nothing: what lies under its names is the new holder's.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
+from pipeline.children import kill_children
 from pipeline.storage import local
-from pipeline.storage.backend import ABSENT, StorageError, Version
+from pipeline.storage.backend import ABSENT, Version
 from pipeline.storage.gcs_requests import delete_object, download, find_object, upload, written_by
 
 RENEW_S = 15.0
 LEASE_S = 60.0
+LEAVE_S = 5.0  # for what a process that lost its lease still does
 _HELD: set[str] = set()  # the tokens of this process
 _log = logging.getLogger(__name__)
 
@@ -132,7 +134,7 @@ class _Renewer(threading.Thread):
                     # For the connection and for the answer: three tries fit into a lease.
                     timeout_s=RENEW_S / 3,
                 )
-            except StorageError as error:
+            except Exception as error:  # of whatever kind: a thread that died would renew no more
                 _log.warning("the lease is not renewed, and will be tried again: %s", error)
                 pause_s = RENEW_S / 3
                 continue
@@ -143,13 +145,24 @@ class _Renewer(threading.Thread):
 
 
 def _leave(path: str) -> None:
-    """Ends a process whose lease another holds; what it has half written on this machine goes."""
-    print(
-        f"{path}: its lease must be renewed within {LEASE_S:g} s, got so late that another process "
-        "took it, or it was removed (this process was halted, or could not reach the storage); it "
-        "ends and writes nothing more; let the other go on, or end it and give this command again",
-        file=sys.stderr,
-        flush=True,
-    )
-    local.discard_unfinished()
-    os._exit(143)
+    """Ends a process whose lease another holds, whatever becomes of the rest.
+
+    Its child processes go first, and what it has half written on this machine; then it says so.
+    """
+    try:
+        late = threading.Timer(LEAVE_S, os._exit, (143,))  # a stderr that nobody reads may be full
+        late.daemon = True
+        late.start()
+        stderr, sys.stderr = sys.stderr, StringIO()  # of threads that see their workers killed
+        kill_children()
+        with contextlib.suppress(OSError):
+            local.discard_unfinished()
+        print(
+            f"{path}: the lease was lost: not renewed for {LEASE_S:g} s, and another process holds "
+            "it, or it was removed. This process ends and writes nothing more; let the other go "
+            "on, or end it and give this command again",
+            file=stderr,
+            flush=True,
+        )
+    finally:
+        os._exit(143)

@@ -1,5 +1,6 @@
 """A signal ends a job cleanly, also in the moment in which a worker ends by itself."""
 
+import ctypes
 import os
 import platform
 import signal
@@ -12,6 +13,7 @@ import pytest
 from beam_jobs import local
 from beam_jobs.records_job import MakeRecords
 from beam_jobs.shards import ShardJob
+from pipeline import children
 from pipeline.images.render import RenderSpec
 from pipeline.records.write import Sources
 from pipeline.storage.backend import ABSENT
@@ -34,7 +36,7 @@ def test_a_worker_that_has_just_ended_does_not_keep_the_others_alive(left, monke
     gone.wait()
     alive = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     listed = iter([[gone.pid, alive.pid], []])
-    monkeypatch.setattr(local, "_child_processes", lambda: next(listed))
+    monkeypatch.setattr(children, "child_processes", lambda: next(listed))
     with local.stopping_cleanly([]):
         signal.raise_signal(signal.SIGTERM)
     assert left == [143]
@@ -49,7 +51,7 @@ def test_a_thread_that_has_just_ended_hides_no_worker(monkeypatch, tmp_path):
     try:
         there = [*Path("/proc/self/task").glob("*/children")]
         monkeypatch.setattr(Path, "glob", lambda *_: [tmp_path / "gone", *there])
-        assert worker.pid in local._child_processes()
+        assert worker.pid in children.child_processes()
     finally:
         worker.kill()
         worker.wait()
@@ -82,6 +84,28 @@ def test_what_a_worker_had_half_written_is_removed_in_each_folder_it_writes_to(
         signal.raise_signal(signal.SIGTERM)
     assert left == [143]
     assert not half.exists()
+
+
+def test_a_job_whose_stderr_nobody_reads_stops_as_well(left, monkeypatch):
+    def tell(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", tell)
+    with pytest.raises(BrokenPipeError), local.stopping_cleanly([]):
+        signal.raise_signal(signal.SIGTERM)
+    assert left == [143]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_orphans_are_adopted_no_longer_than_the_job_runs():
+    def adopts():
+        answer = ctypes.c_int(-1)
+        assert ctypes.CDLL(None).prctl(37, ctypes.byref(answer), 0, 0, 0) == 0
+        return answer.value  # of PR_GET_CHILD_SUBREAPER
+
+    with local.stopping_cleanly([]):
+        assert adopts() == 1
+    assert adopts() == 0
 
 
 BEHIND_A_SHELL = """

@@ -83,55 +83,99 @@ def test_a_holder_elsewhere_that_renews_is_not_succeeded(path, monkeypatch):
             pass
 
 
-# A holder that saves when it is told to stop, as a training does, and is in the middle of a file.
+# A holder that saves when it is told to stop, as a training does, and is in the middle of a file;
+# a worker of its own writes, and whoever waits for that one has much to say when it is killed.
 HOLDER = """
-import signal, sys, time
+import contextlib, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from pipeline import storage
-from pipeline.storage import gcs_lease
+from pipeline.storage import gcs_lease, local
 
 def save(*_):
     storage.write_text(saved, "the first holder's")
     sys.exit(143)
 
+def wait_for_the_worker():
+    worker.wait()
+    raise RuntimeError("the worker was killed")
+
+def refuse():
+    raise OSError("a disk that is gone")
+
 gcs_lease.RENEW_S = 0.2
-path, saved, here = sys.argv[1:]
+path, saved, here, trouble = sys.argv[1:]
 signal.signal(signal.SIGTERM, save)
+worker = subprocess.Popen(["sleep", "60"])
+threading.Thread(target=wait_for_the_worker, daemon=True).start()
 try:
     with storage.locked(path), storage.writing(here) as file:
         file.write(b"half")
         file.flush()
-        print("held", flush=True)
+        if trouble == "full":
+            gcs_lease.LEAVE_S = 1
+            os.set_blocking(2, False)
+            with contextlib.suppress(BlockingIOError):
+                while os.write(2, b"x" * 4096):
+                    pass
+            os.set_blocking(2, True)
+        if trouble == "disk":
+            local.discard_unfinished = refuse
+        print(worker.pid, flush=True)
         time.sleep(60)
 finally:
     storage.write_text(saved, "the first holder's, as it was unwound")
 """
 
 
+@pytest.mark.parametrize("trouble", ["none", "unread", "full", "disk"])
 def test_a_holder_whose_lease_was_taken_ends_and_leaves_the_others_files_alone(
-    path, bucket, tmp_path
+    path, bucket, tmp_path, trouble
 ):
     saved = f"{bucket}/checkpoint"
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path, saved, str(tmp_path / "scores.csv")],
+        [sys.executable, "-c", HOLDER, path, saved, str(tmp_path / "scores.csv"), trouble],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        assert holder.stdout.readline() == "held\n", holder.stderr.read()
+        worker = holder.stdout.readline()
+        assert worker, holder.stderr.read()
+        if trouble == "unread":
+            holder.stderr.close()
         write_owner(path, machine="elsewhere")
         taken = storage.version(path)
         storage.write_text(saved, "the new holder's")
-        _, error = holder.communicate(timeout=30)
+        assert holder.wait(timeout=30) == 143
+        error = "" if trouble == "unread" else holder.stderr.read()
     finally:
         holder.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(worker), 0)
     assert storage.read_text(saved) == "the new holder's"
     assert storage.version(path) == taken
-    assert [*tmp_path.iterdir()] == []
-    assert holder.returncode == 143, error
-    assert error.count("\n") == 1, error
-    assert f"{path}: its lease must be renewed within 60 s, got so late that another" in error
+    assert trouble == "disk" or [*tmp_path.iterdir()] == []
+    if trouble in ("none", "disk"):
+        assert error.count("\n") == 1, error
+        told = f"{path}: the lease was lost: not renewed for 60 s, and another process holds it, or"
+        assert told in error
+
+
+def test_a_renewal_that_fails_by_an_error_of_any_kind_is_tried_again(path, monkeypatch, caplog):
+    upload = gcs_lease.upload
+
+    def break_once(*args, **more):
+        monkeypatch.setattr(gcs_lease, "upload", upload)
+        raise ValueError("an answer that is none")
+
+    with storage.locked(path):
+        first = storage.version(path)
+        monkeypatch.setattr(gcs_lease, "upload", break_once)
+        give_up = time.monotonic() + 20
+        while storage.version(path) == first or not caplog.text:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+    assert "the lease is not renewed, and will be tried again: an answer that is none" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["delay", "lose_answer", "reset_upload", "status"])
