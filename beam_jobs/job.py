@@ -73,7 +73,10 @@ class Job(abc.ABC):
         """
 
     def begun(self, outcome_path: str) -> None:  # noqa: B027 (most jobs need none)
-        """On the launcher, once the job goes on without it; there it will say how it ended."""
+        """On the launcher, once the job goes on without it; there it will say how it ended.
+
+        A template's launcher calls it when the job is a file, which Dataflow begins afterwards.
+        """
 
     def ended(self, outcome: Outcome | None) -> None:  # noqa: B027
         """On the launcher, when nothing of the job runs any more: removes what served it alone.

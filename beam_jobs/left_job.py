@@ -25,7 +25,7 @@ def forget_job(folder: str) -> None:
 
 
 def how_it_ended(folder: str) -> Outcome | None:
-    """Of the job that was noted, which is forgotten then; None where none was.
+    """Of the job that was noted; None where none was. The note stays until `forget_job`.
 
     Raises:
       SettingsError: it has not said so yet.
@@ -36,15 +36,13 @@ def how_it_ended(folder: str) -> Outcome | None:
     except FileNotFoundError:
         return None
     try:
-        outcome = outcome_from_json(storage.read_text(outcome_path))
+        return outcome_from_json(storage.read_text(outcome_path))
     except FileNotFoundError as error:
         raise SettingsError(
             f"{folder}: no Dataflow job must be at work there, got one that has not said how it "
-            f"ended ({outcome_path}); wait for it, or, if it failed or was cancelled, remove "
-            f"{path} and give the same command again"
+            f"ended ({outcome_path}); wait for it; if it is over (failed, cancelled, or its folder "
+            f"under --temp_location was removed), remove {path} and give the same command again"
         ) from error
-    forget_job(folder)
-    return outcome
 
 
 def _note_path(folder: str) -> str:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ from pipeline.scoring.work import (
     remove_work,
     work_folder,
 )
+from pipeline.wording import counted
 
 
 def score_images(flags: argparse.Namespace) -> int:
@@ -59,16 +61,20 @@ def score_images(flags: argparse.Namespace) -> int:
     notes = [*rows.notes]
     if not flags.fit and not all(model.is_rendering_known for model in models):
         notes.append("the records do not say how they were rendered: --fit crop is taken")
-    print(f"{len(rows.frame):,} images, {_described(members)}", *notes, sep="\n", flush=True)
+    images = counted(len(rows.frame), "image")
+    print(f"{images}, {_described(members)}", *notes, sep="\n", flush=True)
     work = work_folder(flags.output)
     with alone_in(work), engine.scratch():
         shards = cut_rows(len(rows.frame), flags.rows_per_shard)
         left = how_it_ended(work)
-        was_left = left is not None and left.is_complete  # a job that nobody waited for
+        if left is not None and not left.is_complete:  # a job that nobody waited for
+            text = f"the job before ended by exit code {left.code}: {left.complaint}"
+            print(text, file=sys.stderr)
+        may_replace = left is not None and left.is_complete
         if flags.overwrite:
             clear_work(work)
         settings = _settings(flags, members)
-        digest = claim_work(work, rows.frame, shards, settings, may_replace=was_left)
+        digest = claim_work(work, rows.frame, shards, settings, may_replace=may_replace)
         job = ScoreJob(
             work=work,
             digest=digest,
@@ -88,8 +94,9 @@ def score_images(flags: argparse.Namespace) -> int:
             max_failures=flags.max_failures,
         )
         del rows  # in the work folder, where the workers and the last step read them
-        if was_left and scoring.is_scored():
+        if left is not None and scoring.is_scored():
             return finish_here(scoring)
+        forget_job(work)
         return engine.run(scoring)
 
 
@@ -148,14 +155,14 @@ class ScoreImages(Job):
 
     def _verdict(self, reasons: Mapping[str, int]) -> Outcome:
         failed, rows = sum(reasons.values()), self.rows
-        text = f"{rows - failed:,} images scored: {self.output}"
+        text = f"{counted(rows - failed, 'image')} scored: {self.output}"
         if failed:
             by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-            text += f"\n{failed:,} rows failed ({by_reason}): {failed_path(self.output)}"
+            text += f"\n{counted(failed, 'row')} failed ({by_reason}): {failed_path(self.output)}"
         if failed <= self.max_failures * rows:
             return Outcome(code=0, text=text)
         complaint = (
-            f"score_images: {failed:,} of {rows:,} rows failed, more than --max_failures "
+            f"score_images: {failed:,} of {counted(rows, 'row')} failed, more than --max_failures "
             f"{self.max_failures:g} allows; the others are scored"
         )
         return Outcome(code=3, text=text, complaint=complaint)

@@ -6,8 +6,8 @@ holder. No two machines' clocks are compared. A holder on this machine is asked 
 a command which was killed can be given again without a pause.
 
 A renewal that is not answered soon is given up and tried again: one that hangs does not outlive the
-lease. A holder whose lease was taken ends at once, by exit code 143, its child processes before it, and
-writes nothing: what lies under its names is the new holder's.
+lease. A holder whose lease was taken ends at once, by exit code 143, its child processes before it,
+and writes nothing: what lies under its names is the new holder's.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def test_who_comes_while_a_job_goes_on_without_its_launcher_is_told_so(
     error = capsys.readouterr().err
     assert "no Dataflow job must be at work there, got one that has not said how it" in error
     assert f"{out.parent}/scratch/outcome.json" in error
+    assert "its folder under --temp_location was removed), remove" in error
     assert f"remove {out}/s.csv.shards/dataflow.txt and give the same command again" in error
     assert contents(out) == before
     (out / "s.csv.shards" / "dataflow.txt").unlink()
@@ -131,16 +132,97 @@ def test_a_job_that_failed_before_its_launchers_eyes_keeps_nobody_out(made, out,
     assert contents(out) == made[1]
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_a_last_step_that_found_the_data_at_fault_keeps_nobody_out(made, out, monkeypatch, waits):
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def refuse_to_finish(patch):
     def refuse(*_):
         raise DataError("the scores are no numbers")
 
-    as_on_dataflow(monkeypatch, out.parent / "scratch", waits=waits)
+    patch.setattr(score_job, "write_output", refuse)
+
+
+def test_a_last_step_that_found_the_data_at_fault_keeps_nobody_out(made, out, monkeypatch):
+    as_on_dataflow(monkeypatch, out.parent / "scratch")
     with monkeypatch.context() as patch:
-        patch.setattr(score_job, "write_output", refuse)
-        assert main(flags_for(made[0], out)) == (1 if waits else 0)
+        refuse_to_finish(patch)
+        assert main(flags_for(made[0], out)) == 1
     assert not (out / "s.csv").exists()
     as_on_dataflow(monkeypatch, out.parent / "scratch2")
     assert main(flags_for(made[0], out)) == 0
     assert contents(out) == made[1]
+
+
+def test_the_same_command_says_what_a_last_step_found_that_nobody_saw_and_begins_no_job(
+    made, out, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        refuse_to_finish(patch)
+        leave(made, out, monkeypatch)
+        monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+        assert not (out / "s.csv").exists()
+        for _ in range(2):
+            capsys.readouterr()
+            assert main(flags_for(made[0], out)) == 1
+            error = capsys.readouterr().err.splitlines()
+            complaint = "score_images: error: the scores are no numbers"
+            assert error == [f"the job before ended by exit code 1: {complaint}", complaint]
+    assert main(flags_for(made[0], out)) == 0
+    assert contents(out) == made[1]
+
+
+def test_a_complaint_that_nobody_saw_is_told_before_another_job_begins(
+    made, out, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        refuse_to_finish(patch)
+        leave(made, out, monkeypatch)
+    (out / "s.csv.shards" / "00001.json").unlink()
+    as_on_dataflow(monkeypatch, out.parent / "scratch2")
+    assert main(flags_for(made[0], out)) == 0
+    assert "score_images: error: the scores are no numbers" in capsys.readouterr().err
+    assert contents(out) == made[1]
+
+
+def test_a_launcher_that_is_stopped_while_it_cleans_up_leaves_that_to_the_next(
+    made, out, monkeypatch
+):
+    leave(made, out, monkeypatch)
+    refuse_to_score(monkeypatch)
+    monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+    with monkeypatch.context() as patch:
+        patch.setattr(score_job, "write_output", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(flags_for(made[0], out))
+    assert main(flags_for(made[0], out)) == 0
+    assert contents(out) == made[1]
+
+
+def test_a_job_that_begins_where_another_was_left_is_the_one_that_keeps_others_out(
+    made, out, monkeypatch
+):
+    leave(made, out, monkeypatch)
+    (out / "s.csv.shards" / "00001.json").unlink()
+    monkeypatch.setattr(DataflowEngine, "submit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main(flags_for(made[0], out))
+    assert not (out / "s.csv.shards" / "dataflow.txt").exists()
+
+
+def test_one_image_and_one_row_are_told_as_such(tmp_path, monkeypatch, capsys):
+    score_without_models(monkeypatch)
+    csv = write_dataset(tmp_path, rows=2)
+    next((tmp_path / "jpeg").iterdir()).unlink()
+    assert main(flags_for(tmp_path, tmp_path)) == 3
+    told = capsys.readouterr()
+    assert "\n1 image scored: " in told.out
+    assert "\n1 row failed (1 missing): " in told.out
+    csv.write_text("".join(csv.read_text().splitlines(keepends=True)[:2]))
+    for image in (tmp_path / "jpeg").iterdir():
+        image.unlink()
+    assert main(flags_for(tmp_path, tmp_path)) == 3
+    told = capsys.readouterr()
+    assert told.out.startswith("1 image, 1 model\n")
+    assert "\n0 images scored: " in told.out
+    assert "score_images: 1 of 1 row failed, more than" in told.err

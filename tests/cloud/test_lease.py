@@ -175,7 +175,7 @@ def test_a_renewal_that_fails_by_an_error_of_any_kind_is_tried_again(path, monke
         while storage.version(path) == first or not caplog.text:
             assert time.monotonic() < give_up
             time.sleep(0.05)
-    assert "the lease is not renewed, and will be tried again: an answer that is none" in caplog.text
+    assert "is not renewed, and will be tried again: an answer that is none" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["delay", "lose_answer", "reset_upload", "status"])
