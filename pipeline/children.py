@@ -17,26 +17,33 @@ _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 
 
 def kill_children() -> None:
-    """Ends all of them, and returns when they are gone: what they wrote has no owner then.
+    """Ends all of them at once, and returns when they are gone: what they wrote has no owner then.
 
-    Those whose own parents were killed are among them only within `adopting_orphans`.
+    Those whose own parents ended are waited for only within `adopting_orphans`.
     """
     while children := child_processes():  # until those are gone, too, whose parents were
-        for child in children:
+        for process in [*_with_descendants(children)]:  # none lives to see another's end
             with contextlib.suppress(OSError):  # it has just ended by itself
-                os.kill(child, signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
         for child in children:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
 
 
-def child_processes() -> list[int]:
-    """The processes that this one started and that have not been waited for."""
+def child_processes(of: int | None = None) -> list[int]:
+    """The processes that one started, None: this one, and that have not been waited for."""
     children = []
-    for thread in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has just ended
-            children += [int(word) for word in thread.read_text().split()]
+    with contextlib.suppress(OSError):  # the process has just ended
+        for thread in Path(f"/proc/{of or 'self'}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # the thread has
+                children += [int(word) for word in thread.read_text().split()]
     return children
+
+
+def _with_descendants(processes: list[int]) -> Iterator[int]:
+    for process in processes:
+        yield process
+        yield from _with_descendants(child_processes(process))
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ def test_a_worker_that_has_just_ended_does_not_keep_the_others_alive(left, monke
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     alive = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    listed = iter([[gone.pid, alive.pid], []])
-    monkeypatch.setattr(children, "child_processes", lambda: next(listed))
+    listed = iter([[gone.pid, alive.pid], [], [], []])  # ours, theirs, and ours again
+    monkeypatch.setattr(children, "child_processes", lambda *_: next(listed))
     with local.stopping_cleanly([]):
         signal.raise_signal(signal.SIGTERM)
     assert left == [143]
