@@ -105,10 +105,12 @@ class FindDuplicates(Job):
             if len(pictures) == 1:
                 found = find_within(first.thumbnails, self.distance, pool)
                 found, sets = keep_first(found)
-                verdict = f"{len(found):,} pairs, in {sets:,} sets of one picture each"
+                verdict = (
+                    f"{counted(len(found), 'pair')}, in {counted(sets, 'set')} of one picture each"
+                )
             else:
                 found = find_across(first.thumbnails, other.thumbnails, self.distance, pool)
-                verdict = f"{len(found):,} pairs"
+                verdict = counted(len(found), "pair")
         storage.write_text(self.output, pairs_to_csv(found, first.ids, other.ids))
         reading = [
             describe_reading(folder, of_folder)
