@@ -94,7 +94,7 @@ def score_images(flags: argparse.Namespace) -> int:
             max_failures=flags.max_failures,
         )
         del rows  # in the work folder, where the workers and the last step read them
-        if left is not None and scoring.is_scored():
+        if scoring.is_scored():  # and the last step was stopped, or found something at fault
             return finish_here(scoring)
         forget_job(work)
         return engine.run(scoring)

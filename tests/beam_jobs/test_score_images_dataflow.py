@@ -143,13 +143,15 @@ def refuse_to_finish(patch):
     patch.setattr(score_job, "write_output", refuse)
 
 
-def test_a_last_step_that_found_the_data_at_fault_keeps_nobody_out(made, out, monkeypatch):
+def test_after_a_last_step_that_found_the_data_at_fault_the_same_command_begins_no_job(
+    made, out, monkeypatch
+):
     as_on_dataflow(monkeypatch, out.parent / "scratch")
     with monkeypatch.context() as patch:
         refuse_to_finish(patch)
         assert main(flags_for(made[0], out)) == 1
     assert not (out / "s.csv").exists()
-    as_on_dataflow(monkeypatch, out.parent / "scratch2")
+    monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
     assert main(flags_for(made[0], out)) == 0
     assert contents(out) == made[1]
 
