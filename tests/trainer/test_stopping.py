@@ -68,3 +68,25 @@ def test_a_second_signal_ends_a_call_that_the_first_must_wait_for():
     code, said = run(CALL, signal.SIGTERM, signal.SIGINT)
     assert said == []
     assert code in (130, 143)  # two signals that wait together arrive in either order
+
+
+# As XLA's own callback of the collector, which Python was seen to be in when a signal came.
+COLLECTING = """
+        import gc, signal
+
+        def collecting(phase, info):
+            if phase == "start":
+                gc.callbacks.clear()
+                print("ready", flush=True)
+                until = time.monotonic() + 20
+                while not stopping.is_asked and time.monotonic() < until:
+                    time.sleep(0.01)
+
+        gc.callbacks.append(collecting)
+        gc.collect()
+        time.sleep(20)
+"""
+
+
+def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost():
+    assert run(COLLECTING, signal.SIGTERM) == (143, ["left"])

@@ -28,6 +28,7 @@ from trainer.preflight.compiler import Compiler, compiler_version
 from trainer.preflight.report import epoch_text, maps_text, refusal_text, table
 from trainer.preflight.subject import Subject, add_flags, read_subject
 from trainer.preflight.tpu_types import TPU_TYPES
+from trainer.running.stopping import run_stoppable
 
 
 class RefusedError(DataError):
@@ -69,7 +70,8 @@ def default_cache() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags and asks."""
     flags = build_parser().parse(argv)
-    return run("preflight", lambda: preflight(flags))
+    # What was answered is kept.
+    return run("preflight", lambda: run_stoppable("preflight", lambda _: preflight(flags)))
 
 
 def preflight(flags: argparse.Namespace) -> int:
@@ -120,6 +122,14 @@ def _check(asking: Asking, batches: Sequence[int], tpu_type: str) -> None:
         raise RefusedError(
             f"{tpu_type}: the step must compile, got from the compiler: {refusal_text(verdict)}"
         )
+    maps = f" (largest maps: {maps_text(told)})" if (told := asking.maps(batch)) else ""
+    needed = f"{verdict.memory_bytes / 2**30:.2f} GiB needed{maps}"
+    print(
+        f"preflight: batch {batch} a core does not fit, {needed}; looking for the largest that "
+        "does …",
+        file=sys.stderr,
+        flush=True,
+    )
     largest = asking.largest()
     mend = (
         f"the largest that fits is {_both(largest, asking)}: "
@@ -127,10 +137,8 @@ def _check(asking: Asking, batches: Sequence[int], tpu_type: str) -> None:
         if largest
         else "not one example a core fits; take smaller images, or a smaller network"
     )
-    maps = f" (largest maps: {maps_text(told)})" if (told := asking.maps(batch)) else ""
     raise RefusedError(
-        f"{tpu_type}: batch {batch} a core must fit its memory, got "
-        f"{verdict.memory_bytes / 2**30:.2f} GiB needed{maps}; {mend}"
+        f"{tpu_type}: batch {batch} a core must fit its memory, got {needed}; {mend}"
     )
 
 

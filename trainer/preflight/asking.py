@@ -8,10 +8,12 @@ import functools
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 
+from pipeline.children import kill_children
 from pipeline.errors import DataError, SettingsError
 from trainer.preflight.compiler import Compiler, Verdict
 from trainer.preflight.estimate import Roofline
@@ -20,6 +22,7 @@ from trainer.preflight.module import Step, largest_maps
 from trainer.preflight.orphans import end_with_parent
 from trainer.preflight.subject import Subject
 from trainer.preflight.tpu_types import TPU_TYPES, TpuType
+from trainer.running.stopping import Stopped
 
 MOST_MAPS = 3
 LARGEST = 4096  # examples a core: none above is tried
@@ -51,15 +54,23 @@ def trace_apart(subject: Subject, batch: int, cores: int) -> list[Step]:
     """
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        1, mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
+        1, mp_context=spawn, initializer=_begin, initargs=(os.getpid(),)
     ) as process:
         try:
             return process.submit(trace, subject, batch, cores).result()
+        except Stopped:
+            kill_children()  # else its end would be waited for
+            raise
         except BrokenProcessPool as error:
             raise TracingError(
                 f"{batch} a core: the process that traces the step must finish, but was ended; "
                 "was there memory enough?"
             ) from error
+
+
+def _begin(parent: int) -> None:
+    end_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,11 +14,18 @@ from trainer.preflight.compiler import Verdict
 # A TPU's registers hold eight rows: a batch between two multiples of 8 takes the room of the upper.
 _SMALL = (1, 2, 4)
 _MULTIPLE = 8
+# Beyond, a sixteenth of a batch is near enough: a compilation takes minutes.
+_FINE, _PARTS = 128, 16
 
 
 def batches_up_to(limit: int) -> tuple[int, ...]:
-    """1, 2, 4, then multiples of 8, those below `limit`."""
-    sizes = (*_SMALL, *range(_MULTIPLE, limit, _MULTIPLE))
+    """1, 2, 4, then multiples of 8, from 256 on of a sixteenth of the power of 2 below; those below
+    `limit`.
+    """
+    sizes = [*_SMALL, *range(_MULTIPLE, 2 * _FINE, _MULTIPLE)]
+    while sizes[-1] < limit:
+        power = 2 ** sizes[-1].bit_length()
+        sizes += range(power, 2 * power, power // _PARTS)
     return tuple(size for size in sizes if size < limit)
 
 

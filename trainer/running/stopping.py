@@ -18,6 +18,7 @@ from types import FrameType
 from pipeline import storage
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_AGAIN_S = 0.05
 
 
 class Stopped(BaseException):
@@ -34,6 +35,8 @@ class Stopping:
     def __init__(self) -> None:
         self._asked: int | None = None
         self._is_shielded = False
+        self._hook = sys.unraisablehook
+        self._echoes = 0  # signals of our own making that the watching thread is about to read
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -46,11 +49,16 @@ class Stopping:
         os.set_blocking(writing, False)
         before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        watcher = threading.Thread(target=_end_at_second, args=(reading,), daemon=True)
+        watcher = threading.Thread(target=self._end_at_second, args=(reading,), daemon=True)
         watcher.start()
+        hook, sys.unraisablehook = sys.unraisablehook, self._again
+        self._hook = hook
         try:
             yield
+            if self._asked is not None:
+                raise Stopped(self._asked)  # whoever was to pass it on did not
         finally:
+            sys.unraisablehook = hook
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -78,6 +86,28 @@ class Stopping:
         if not self._is_shielded:
             raise Stopped(number)
 
+    def _again(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Python discards what is raised in a finaliser or a callback of its garbage collector."""
+        if isinstance(unraisable.exc_value, Stopped) and self._asked is not None:
+            self._echoes += 1
+            # Not at once: it would be raised, and discarded, in here.
+            again = (threading.main_thread().ident, self._asked)
+            threading.Timer(_AGAIN_S, signal.pthread_kill, again).start()
+        else:
+            self._hook(unraisable)
+
+    def _end_at_second(self, reading: int) -> None:
+        with os.fdopen(reading, "rb", buffering=0) as signals:
+            count = 0
+            while byte := signals.read(1):
+                if self._echoes:
+                    self._echoes -= 1
+                    continue
+                count += byte[0] in SIGNALS
+                if count == 2:
+                    storage.discard_unfinished()
+                    os._exit(128 + byte[0])
+
 
 def run_stoppable(name: str, job: Callable[[Stopping], int], *, is_kept: bool = True) -> int:
     """The exit code of `job`, or that of the signal that stopped it, told on stderr.
@@ -94,13 +124,3 @@ def run_stoppable(name: str, job: Callable[[Stopping], int], *, is_kept: bool = 
             outlook = "nothing was kept, and the same command begins anew"
         print(f"{name}: {stopped}; {outlook}", file=sys.stderr)
         return stopped.exit_code
-
-
-def _end_at_second(reading: int) -> None:
-    with os.fdopen(reading, "rb", buffering=0) as signals:
-        count = 0
-        while byte := signals.read(1):
-            count += byte[0] in SIGNALS
-            if count == 2:
-                storage.discard_unfinished()
-                os._exit(128 + byte[0])
