@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -217,8 +218,28 @@ def test_tensorflow_stays_with_the_tracing_process_which_ends_with_its_parent(tm
     assert not Path(f"/proc/{tracing}/exe").exists()
 
 
+def test_ctrl_c_ends_it_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "trainer.preflight", *TINY, "--cache", str(tmp_path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, all of which Ctrl-C is for
+    )
+    tracing = _tracing_process(process.pid)
+    until = time.monotonic() + 60
+    while "tensorflow" not in Path(f"/proc/{tracing}/maps").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert told == "preflight: stopped by SIGINT; the same command again goes on from here\n"
+
+
 def _tracing_process(parent):
-    """The second that it starts."""
+    """That which it starts next."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():

@@ -13,7 +13,6 @@ import sys
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 
-from pipeline.children import kill_children
 from pipeline.errors import DataError, SettingsError
 from trainer.preflight.compiler import Compiler, Verdict
 from trainer.preflight.estimate import Roofline
@@ -54,23 +53,25 @@ def trace_apart(subject: Subject, batch: int, cores: int) -> list[Step]:
     """
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        1, mp_context=spawn, initializer=_begin, initargs=(os.getpid(),)
+        1, mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
     ) as process:
+        # Ctrl-C is for this process: the other takes over what is blocked as it starts.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return process.submit(trace, subject, batch, cores).result()
+            future = process.submit(trace, subject, batch, cores)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            return future.result()
         except Stopped:
-            kill_children()  # else its end would be waited for
+            for child in multiprocessing.active_children():
+                child.kill()  # else its end would be waited for
             raise
         except BrokenProcessPool as error:
             raise TracingError(
                 f"{batch} a core: the process that traces the step must finish, but was ended; "
                 "was there memory enough?"
             ) from error
-
-
-def _begin(parent: int) -> None:
-    end_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
