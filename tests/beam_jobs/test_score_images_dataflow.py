@@ -104,7 +104,7 @@ def test_the_same_command_after_a_job_that_was_left_cleans_up_and_begins_no_othe
     assert contents(out).keys() > made[1].keys()
     capsys.readouterr()
     refuse_to_score(monkeypatch)
-    monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+    refuse_to_submit(monkeypatch)
     assert main(flags_for(made[0], out)) == 0
     assert capsys.readouterr().out.endswith(f"{outcome['text']}\n")
     assert contents(out) == made[1]
@@ -143,6 +143,10 @@ def refuse_to_finish(patch):
     patch.setattr(score_job, "write_output", refuse)
 
 
+def refuse_to_submit(monkeypatch):
+    monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+
+
 def test_after_a_last_step_that_found_the_data_at_fault_the_same_command_begins_no_job(
     made, out, monkeypatch
 ):
@@ -151,7 +155,7 @@ def test_after_a_last_step_that_found_the_data_at_fault_the_same_command_begins_
         refuse_to_finish(patch)
         assert main(flags_for(made[0], out)) == 1
     assert not (out / "s.csv").exists()
-    monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+    refuse_to_submit(monkeypatch)
     assert main(flags_for(made[0], out)) == 0
     assert contents(out) == made[1]
 
@@ -162,7 +166,7 @@ def test_the_same_command_says_what_a_last_step_found_that_nobody_saw_and_begins
     with monkeypatch.context() as patch:
         refuse_to_finish(patch)
         leave(made, out, monkeypatch)
-        monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+        refuse_to_submit(monkeypatch)
         assert not (out / "s.csv").exists()
         for _ in range(2):
             capsys.readouterr()
@@ -192,7 +196,7 @@ def test_a_launcher_that_is_stopped_while_it_cleans_up_leaves_that_to_the_next(
 ):
     leave(made, out, monkeypatch)
     refuse_to_score(monkeypatch)
-    monkeypatch.setattr(DataflowEngine, "submit", lambda *_: pytest.fail("another job"))
+    refuse_to_submit(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(score_job, "write_output", stop)
         with pytest.raises(KeyboardInterrupt):

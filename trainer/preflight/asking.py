@@ -13,12 +13,12 @@ import sys
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 
+from pipeline.children import end_with_parent
 from pipeline.errors import DataError, SettingsError
 from trainer.preflight.compiler import Compiler, Verdict
 from trainer.preflight.estimate import Roofline
 from trainer.preflight.largest import largest_batch
 from trainer.preflight.module import Step, largest_maps
-from trainer.preflight.orphans import end_with_parent
 from trainer.preflight.subject import Subject
 from trainer.preflight.tpu_types import TPU_TYPES, TpuType
 from trainer.running.stopping import Stopped

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainer.preflight.orphans import end_with_parent
+from pipeline.children import end_with_parent
 
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 

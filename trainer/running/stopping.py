@@ -51,14 +51,13 @@ class Stopping:
         wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._end_at_second, args=(reading,), daemon=True)
         watcher.start()
-        hook, sys.unraisablehook = sys.unraisablehook, self._again
-        self._hook = hook
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._again
         try:
             yield
             if self._asked is not None:
                 raise Stopped(self._asked)  # whoever was to pass it on did not
         finally:
-            sys.unraisablehook = hook
+            sys.unraisablehook = self._hook
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
